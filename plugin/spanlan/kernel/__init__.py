@@ -1,0 +1,1 @@
+"""How: the only room that speaks netlink.  Wanted, found, difference, apply."""

@@ -1,0 +1,1 @@
+"""Several hosts on one machine, each with an engine and a daemon of its own."""

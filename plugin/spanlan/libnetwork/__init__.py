@@ -1,0 +1,1 @@
+"""The door to dockerd: NetworkDriver and IpamDriver over HTTP on a Unix socket."""

@@ -1,0 +1,32 @@
+"""IP addresses and networks of either family.  Past the door of the daemon no address is a string."""
+
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+__all__ = ["IPAddress", "IPNetwork", "ip_address", "ip_network", "overlaps", "sortable"]
+
+
+def overlaps(one: IPNetwork, other: IPNetwork) -> bool:
+    """Whether two networks share an address; networks of different families never do."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def sortable(address: IPAddress) -> str:
+    """A spelling whose alphabetical order is the numerical one: ``010.042.000.005``, or IPv6 without ``::``.
+
+    Store keys use it, so that "the next addresses in use from here" is one range read.
+    """
+    if isinstance(address, IPv4Address):
+        return ".".join(f"{octet:03d}" for octet in address.packed)
+    return address.exploded

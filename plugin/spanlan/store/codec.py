@@ -1,0 +1,111 @@
+"""How the model is written in the store: JSON, one object a value, so that ``etcdctl get`` is readable.
+
+A decoder takes what a newer version may have added and refuses what it cannot read with Broken, naming the key.
+"""
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from spanlan.errors import Broken
+from spanlan.model.address import ip_address
+from spanlan.model.cluster import Endpoint, Host, Member, Segment
+from spanlan.model.mac import format_mac, parse_mac
+from spanlan.store.base import Entry
+
+T = TypeVar("T")
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    """The bytes of a record: compact, keys in the order given."""
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def from_json(entry: Entry) -> dict[str, Any]:
+    """The record in an entry.  Raises Broken if it is none."""
+    try:
+        record = json.loads(entry.value)
+    except ValueError as error:
+        raise Broken(f"the store holds no record that spanlan wrote at {entry.key}: {error}") from error
+    if not isinstance(record, dict):
+        raise Broken(f"the store holds no record that spanlan wrote at {entry.key}")
+    return record
+
+
+def _decoder(decode: Callable[[str, dict[str, Any]], T]) -> Callable[[Entry], T]:
+    @wraps(decode)
+    def decode_entry(entry: Entry) -> T:
+        try:
+            return decode(entry.key, from_json(entry))
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise Broken(f"the record at {entry.key} in the store cannot be read: {error!r}") from error
+
+    return decode_entry
+
+
+def encode_host(host: Host) -> bytes:
+    """Write a Host."""
+    return to_json({"version": host.version})
+
+
+@_decoder
+def decode_host(key: str, record: dict[str, Any]) -> Host:
+    """Read a Host."""
+    return Host(name=key.rsplit("/", 1)[1], version=record["version"])
+
+
+def encode_segment(segment: Segment) -> bytes:
+    """Write a Segment."""
+    return to_json(
+        {"mode": segment.mode, "vni": segment.vni, "port": segment.port, "mtu": segment.mtu, "family": segment.family}
+    )
+
+
+@_decoder
+def decode_segment(key: str, record: dict[str, Any]) -> Segment:
+    """Read a Segment."""
+    return Segment(
+        name=key.rsplit("/", 1)[1],
+        mode=record["mode"],
+        vni=int(record["vni"]),
+        port=int(record["port"]),
+        mtu=int(record["mtu"]),
+        family=int(record["family"]),
+    )
+
+
+def encode_member(member: Member) -> bytes:
+    """Write a Member."""
+    return to_json({"vtep": str(member.vtep), "networks": list(member.networks)})
+
+
+@_decoder
+def decode_member(key: str, record: dict[str, Any]) -> Member:
+    """Read a Member."""
+    _, _, segment, _, host = key.split("/")
+    return Member(segment=segment, host=host, vtep=ip_address(record["vtep"]), networks=tuple(record["networks"]))
+
+
+def encode_endpoint(endpoint: Endpoint) -> bytes:
+    """Write an Endpoint."""
+    return to_json(
+        {
+            "address": str(endpoint.address),
+            "mac": format_mac(endpoint.mac),
+            "host": endpoint.host,
+            "endpoint": endpoint.endpoint_id,
+        }
+    )
+
+
+@_decoder
+def decode_endpoint(key: str, record: dict[str, Any]) -> Endpoint:
+    """Read an Endpoint."""
+    return Endpoint(
+        segment=key.split("/")[2],
+        address=ip_address(record["address"]),
+        mac=parse_mac(record["mac"]),
+        host=record["host"],
+        endpoint_id=record["endpoint"],
+    )
