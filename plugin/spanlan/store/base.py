@@ -1,8 +1,9 @@
 """The contract of a store: compare-and-set transactions, prefix reads, leases and a watch.
 
-Keys are text that starts with ``/``; values are bytes.  Every commit that writes gets a *revision*, a number that
-only grows; an entry carries the revision that wrote it last.  Two implementations keep this contract, and one test suite
-(``tests/store``) holds both to it: :mod:`spanlan.store.sqlite` for one host and :mod:`spanlan.store.etcd` for a cluster.
+Keys are text that starts with ``/``; values are bytes.  Every commit that writes gets a *revision*, a number that only
+grows; an entry carries the revision that wrote it last.  Two implementations keep this contract, and one test suite
+(``tests/store``) holds both to it: :mod:`spanlan.store.sqlite` for one host and :mod:`spanlan.store.etcd` for a
+cluster.
 
 Every call is bounded: by the deadline of the request it serves (:mod:`spanlan.deadline`), and by the store's own limit.
 All methods may be called from any thread.
