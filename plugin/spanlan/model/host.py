@@ -66,3 +66,23 @@ class Handover:
     gateway: IPAddress | None = None
     gateway6: IPAddress | None = None
     disable_gateway_service: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The interface that carries the tunnels: its name, MTU in bytes and addresses, the preferred ones first."""
+
+    interface: str
+    mtu: int
+    addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How this host takes part in a segment: the choices that each host makes for itself."""
+
+    interface: str
+    vtep: IPAddress
+    ttl: int = 0
+    tos: int = 0
+    udp_csum: bool = True

@@ -1,0 +1,30 @@
+"""What this host must remember by itself, by the ids that its engine uses."""
+
+from dataclasses import dataclass
+
+from spanlan.model.address import IPAddress
+from spanlan.model.cluster import Segment
+from spanlan.model.host import Attachment
+from spanlan.model.mac import Mac
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of this host's engine, and the segment that it attaches to."""
+
+    network_id: str
+    segment: Segment
+    attachment: Attachment
+    prefix: str
+    internal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEndpoint:
+    """An endpoint of this host's engine."""
+
+    endpoint_id: str
+    network_id: str
+    segment: str
+    addresses: tuple[IPAddress, ...]
+    mac: Mac
