@@ -12,7 +12,7 @@ from ipaddress import (
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-__all__ = ["IPAddress", "IPNetwork", "ip_address", "ip_network", "overlaps", "sortable"]
+__all__ = ["IPAddress", "IPNetwork", "ip_address", "ip_network", "overlaps", "sortable", "sortable_number"]
 
 
 def overlaps(one: IPNetwork, other: IPNetwork) -> bool:
@@ -30,3 +30,20 @@ def sortable(address: IPAddress) -> str:
     if isinstance(address, IPv4Address):
         return ".".join(f"{octet:03d}" for octet in address.packed)
     return address.exploded
+
+
+def sortable_number(text: str) -> int:
+    """The number of the address that :func:`sortable` spelled as ``text``; ValueError if it cannot have."""
+    if ":" in text:
+        return int(text.replace(":", ""), 16)
+    number = 0
+    for octet in text.split("."):
+        number = number << 8 | int(octet)
+    return number
+
+
+def from_sortable(text: str) -> IPAddress:
+    """The address that :func:`sortable` spelled.  Raises ValueError for anything else."""
+    if "." in text and ":" not in text:
+        return IPv4Address(".".join(str(int(octet, 10)) for octet in text.split(".")))
+    return IPv6Address(text)

@@ -4,14 +4,15 @@ A decoder takes what a newer version may have added and refuses what it cannot r
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
 from spanlan.errors import Broken
-from spanlan.model.address import ip_address
+from spanlan.model.address import IPAddress, IPNetwork, ip_address, ip_network
 from spanlan.model.cluster import Endpoint, Host, Member, Segment
 from spanlan.model.mac import format_mac, parse_mac
+from spanlan.model.pool import AddressKind, HeldAddress, Holder, Pool
 from spanlan.store.base import Entry
 
 T = TypeVar("T")
@@ -46,13 +47,13 @@ def _decoder(decode: Callable[[str, dict[str, Any]], T]) -> Callable[[Entry], T]
 
 def encode_host(host: Host) -> bytes:
     """Write a Host."""
-    return to_json({"version": host.version})
+    return to_json({"version": host.version, "instance": host.instance})
 
 
 @_decoder
 def decode_host(key: str, record: dict[str, Any]) -> Host:
     """Read a Host."""
-    return Host(name=key.rsplit("/", 1)[1], version=record["version"])
+    return Host(name=key.rsplit("/", 1)[1], version=record["version"], instance=record["instance"])
 
 
 def encode_segment(segment: Segment) -> bytes:
@@ -109,3 +110,79 @@ def decode_endpoint(key: str, record: dict[str, Any]) -> Endpoint:
         host=record["host"],
         endpoint_id=record["endpoint"],
     )
+
+
+def encode_pool(pool: Pool) -> bytes:
+    """Write a Pool."""
+    return to_json(
+        {
+            "cidr": str(pool.cidr),
+            "gateway": None if pool.gateway is None else str(pool.gateway),
+            "holders": [_holder_text(holder) for holder in pool.holders],
+        }
+    )
+
+
+@_decoder
+def decode_pool(key: str, record: dict[str, Any]) -> Pool:
+    """Read a Pool."""
+    gateway = record.get("gateway")
+    return Pool(
+        space=key.split("/")[2],
+        cidr=ip_network(record["cidr"]),
+        holders=_holders(record["holders"]),
+        gateway=None if gateway is None else ip_address(gateway),
+    )
+
+
+def encode_held_address(held: HeldAddress) -> bytes:
+    """Write a HeldAddress."""
+    return to_json(
+        {
+            "address": str(held.address),
+            "kind": held.kind.value,
+            "holders": [_holder_text(holder) for holder in held.holders],
+            "claim": held.claim,
+        }
+    )
+
+
+@_decoder
+def decode_held_address(key: str, record: dict[str, Any]) -> HeldAddress:  # noqa: ARG001 - the record says it all
+    """Read a HeldAddress."""
+    return HeldAddress(
+        address=ip_address(record["address"]),
+        kind=AddressKind(record["kind"]),
+        holders=_holders(record["holders"]),
+        claim=record["claim"],
+    )
+
+
+def encode_pool_index(index: Mapping[str, Sequence[IPNetwork]]) -> bytes:
+    """Write which pools there are, by address space."""
+    return to_json({space: [str(cidr) for cidr in cidrs] for space, cidrs in index.items()})
+
+
+@_decoder
+def decode_pool_index(key: str, record: dict[str, Any]) -> dict[str, tuple[IPNetwork, ...]]:  # noqa: ARG001
+    """Read which pools there are, by address space."""
+    return {space: tuple(ip_network(cidr) for cidr in cidrs) for space, cidrs in record.items()}
+
+
+def encode_cursor(last: IPAddress) -> bytes:
+    """Write the address that was handed out last."""
+    return to_json({"last": str(last)})
+
+
+@_decoder
+def decode_cursor(key: str, record: dict[str, Any]) -> IPAddress:  # noqa: ARG001
+    """Read the address that was handed out last."""
+    return ip_address(record["last"])
+
+
+def _holder_text(holder: Holder) -> str:
+    return f"{holder.host}/{holder.nonce}"
+
+
+def _holders(texts: list[str]) -> tuple[Holder, ...]:
+    return tuple(Holder(host, nonce) for host, _, nonce in (text.rpartition("/") for text in texts))

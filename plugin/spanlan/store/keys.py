@@ -5,6 +5,7 @@
     /segments/NAME/members/HOST              Member
     /segments/NAME/endpoints/ADDRESS         Endpoint
     /vnis/VNI                                name of the segment that holds the VNI
+    /pools                                   which pools there are, in all spaces
     /pools/SPACE/CIDR                        the pool and who holds it
     /pools/SPACE/CIDR/cursor/RANGE           where the last address was found
     /pools/SPACE/CIDR/addresses/ADDRESS      who holds the address
@@ -18,6 +19,7 @@ from spanlan.model.address import IPAddress, IPNetwork, sortable
 HOSTS = "/hosts/"
 SEGMENTS = "/segments/"
 POOLS = "/pools/"
+POOL_INDEX = "/pools"
 
 
 def host(name: str) -> str:
