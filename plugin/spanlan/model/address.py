@@ -12,7 +12,7 @@ from ipaddress import (
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-__all__ = ["IPAddress", "IPNetwork", "ip_address", "ip_network", "overlaps", "sortable", "sortable_number"]
+__all__ = ["IPAddress", "IPNetwork", "ip_address", "ip_network", "lies_in", "overlaps", "sortable", "sortable_number"]
 
 
 def overlaps(one: IPNetwork, other: IPNetwork) -> bool:
@@ -20,6 +20,13 @@ def overlaps(one: IPNetwork, other: IPNetwork) -> bool:
     if isinstance(one, IPv4Network):
         return isinstance(other, IPv4Network) and one.overlaps(other)
     return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def lies_in(inner: IPNetwork, outer: IPNetwork) -> bool:
+    """Whether all of ``inner`` belongs to ``outer``."""
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
 def sortable(address: IPAddress) -> str:

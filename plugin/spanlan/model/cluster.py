@@ -8,10 +8,14 @@ from spanlan.model.mac import Mac
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host that runs an engine and a spanlan daemon.  Its record lives as long as its lease."""
+    """A host that runs an engine and a spanlan daemon.  Its record lives as long as its lease.
+
+    ``instance`` tells two hosts apart that were given one name: it is made up once and kept in the state directory.
+    """
 
     name: str
     version: str
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,202 @@
+"""CreateEndpoint to DeleteEndpoint: a container's life on a segment.
+
+CreateEndpoint publishes the endpoint, so that the other hosts know it before the container runs; dockerd holds the
+network's lock over it, so it does nothing else.  Join, which runs in parallel, makes the link and waits until this
+host's tables hold all that the store said.  The link is the sandbox's from then on; it comes back under its old name
+between Leave and DeleteEndpoint, and is deleted there.
+"""
+
+import logging
+from contextlib import ExitStack
+
+from spanlan import deadline, drivers
+from spanlan.control.debts import Debts
+from spanlan.control.following import Following
+from spanlan.control.peers import Peers
+from spanlan.control.records import Debt, Records
+from spanlan.control.segments import Segments
+from spanlan.errors import Gone, Refuse, Retry
+from spanlan.kernel.links import Links
+from spanlan.model.address import IPAddress, ip_address
+from spanlan.model.cluster import Endpoint
+from spanlan.model.host import Handover
+from spanlan.model.local import LocalEndpoint, Network
+from spanlan.model.mac import Mac, derive_mac, format_mac
+from spanlan.model.request import EndpointReply, EndpointRequest
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 6.0  # seconds for the segment to be in sync and in the kernel
+
+
+class Endpoints:
+    """The endpoints of this host's engine."""
+
+    def __init__(  # noqa: PLR0913 - what it works with, handed over one by one
+        self, *, me: str, records: Records, segments: Segments, peers: Peers, debts: Debts, links: Links
+    ) -> None:
+        self._me = me
+        self._records = records
+        self._segments = segments
+        self._peers = peers
+        self._debts = debts
+        self._links = links
+        self._leaving: set[str] = set()
+
+    def create(self, request: EndpointRequest) -> EndpointReply:
+        """Claim the endpoint's addresses in the cluster, and with that publish it.
+
+        Raises Refuse if the network is unknown, or an address or the MAC is held by another endpoint.
+        """
+        network = self._network(request.network_id)
+        reply_mac = request.mac is None
+        there = self._records.endpoint(request.endpoint_id)
+        if there is not None:
+            return EndpointReply(mac=there.mac if reply_mac else None)
+        _refuse_options(request)
+        addresses = _addresses(request)
+        mac = request.mac or derive_mac(network.segment.name, addresses[0])
+        self._refuse_other_mac(network, addresses, mac)
+        endpoint = LocalEndpoint(request.endpoint_id, request.network_id, network.segment.name, addresses, mac)
+        self._debts.pay_all()
+        with ExitStack() as undo:
+            self._records.remember_endpoint(endpoint)
+            undo.callback(self._withdraw, endpoint)
+            self._claim(network, endpoint)
+            deadline.check()
+            undo.pop_all()
+        return EndpointReply(mac=mac if reply_mac else None)
+
+    def join(self, network_id: str, endpoint_id: str) -> Handover:
+        """Make the endpoint's link, once this host's tables hold what the store said of the segment."""
+        network = self._network(network_id)
+        endpoint = self._endpoint(endpoint_id)
+        following = self._peers.following(network.segment.name)
+        if following is None or not following.wait(deadline.remaining(_LONGEST_WAIT)):
+            why = (following and following.lost) or self._peers.lost or "still busy"
+            raise Retry(f"segment {network.segment.name} is not set up on this host yet: {why}")
+        handover = self._handover(network, endpoint)
+        self._links.make_macvlan(handover.link)
+        return handover
+
+    def leave(self, network_id: str, endpoint_id: str) -> None:
+        """Nothing to do: the link is still in the sandbox, and belongs to it."""
+        self._network(network_id)
+        self._endpoint(endpoint_id)
+
+    def delete(self, network_id: str, endpoint_id: str) -> None:
+        """Delete the link, give the addresses back, forget the endpoint.  Raises Gone if there is none."""
+        endpoint = self._endpoint(endpoint_id)
+        network = self._records.network(network_id)
+        if network is not None:
+            self._links.delete(self._handover(network, endpoint).link.name)
+        self._withdraw(endpoint)
+
+    def info(self, endpoint_id: str) -> dict[str, str]:
+        """What ``docker network inspect`` may show; informational."""
+        endpoint = self._records.endpoint(endpoint_id)
+        if endpoint is None:
+            return {}
+        return {"segment": endpoint.segment, "mac": format_mac(endpoint.mac)}
+
+    def give_back(self, debt: Debt) -> None:
+        """Pay the debt of an endpoint that went while the store was away."""
+        self._segments.withdraw(debt["segment"], ip_address(debt["address"]), debt["endpoint"])
+
+    def restore(self, following: Following) -> None:
+        """Publish again those endpoints of this host that the store has lost."""
+        segment = following.segment.name
+        ours = [
+            published
+            for endpoint in self._records.endpoints()
+            if endpoint.segment == segment and endpoint.endpoint_id not in self._leaving
+            for published in self._published(endpoint)
+        ]
+        for missing in following.lacks(ours):
+            log.warning("the store has lost %s on segment %s; writing it again", missing.address, segment)
+            self._segments.claim([missing], takes_over=lambda _: False)
+
+    def _handover(self, network: Network, endpoint: LocalEndpoint) -> Handover:
+        return drivers.DRIVERS[network.segment.mode].handover(network, endpoint)
+
+    def _claim(self, network: Network, endpoint: LocalEndpoint) -> None:
+        remnants: dict[str, LocalEndpoint] = {}
+
+        def takes_over(holder: Endpoint) -> bool:
+            # Our engine gives an address out again only after it has done with the endpoint that had it: what still
+            # stands there is what a crash left between two steps.
+            mine = self._records.endpoint(holder.endpoint_id)
+            if holder.host != self._me or mine is None or mine.network_id != network.network_id:
+                return False
+            remnants[mine.endpoint_id] = mine
+            return True
+
+        self._segments.claim(self._published(endpoint), takes_over)
+        for remnant in remnants.values():
+            log.info("endpoint %s was left by a crash; its address goes on", remnant.endpoint_id[:12])
+            self._links.delete(self._handover(network, remnant).link.name)
+            self._withdraw(remnant)
+
+    def _published(self, endpoint: LocalEndpoint) -> list[Endpoint]:
+        return [
+            Endpoint(endpoint.segment, address, endpoint.mac, self._me, endpoint.endpoint_id)
+            for address in endpoint.addresses
+        ]
+
+    def _withdraw(self, endpoint: LocalEndpoint) -> None:
+        self._leaving.add(endpoint.endpoint_id)
+        try:
+            for address in endpoint.addresses:
+                self._debts.pay_or_owe(_withdrawing(endpoint, address))
+            self._records.forget_endpoint(endpoint.endpoint_id)
+        finally:
+            self._leaving.discard(endpoint.endpoint_id)
+
+    def _refuse_other_mac(self, network: Network, addresses: tuple[IPAddress, ...], mac: Mac) -> None:
+        following = self._peers.following(network.segment.name)
+        holder = following and following.endpoint_with(mac)
+        if holder and holder.address not in addresses:
+            raise Refuse(
+                f"MAC {format_mac(mac)} on segment {network.segment.name} is used by endpoint "
+                f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --mac-address, or leave it out"
+            )
+
+    def _network(self, network_id: str) -> Network:
+        network = self._records.network(network_id)
+        if network is None:
+            raise Refuse(
+                f"network {network_id} is unknown to spanlan on this host (was its state directory removed?): "
+                "remove the network with docker network rm and create it again"
+            )
+        return network
+
+    def _endpoint(self, endpoint_id: str) -> LocalEndpoint:
+        endpoint = self._records.endpoint(endpoint_id)
+        if endpoint is None:
+            raise Gone(f"endpoint {endpoint_id} is unknown to spanlan on this host; start the container again")
+        return endpoint
+
+
+def _withdrawing(endpoint: LocalEndpoint, address: IPAddress) -> Debt:
+    return {
+        "what": "endpoint",
+        "segment": endpoint.segment,
+        "address": str(address),
+        "endpoint": endpoint.endpoint_id,
+    }
+
+
+def _addresses(request: EndpointRequest) -> tuple[IPAddress, ...]:
+    given = [each.ip for each in (request.address, request.address6) if each is not None]
+    if not given:
+        raise Refuse(
+            "the endpoint has no address: create the network with --subnet or --ipam-driver spanlan, "
+            "not with the null IPAM driver"
+        )
+    return tuple(given)
+
+
+def _refuse_options(request: EndpointRequest) -> None:
+    unknown = sorted(name for name in request.options if not name.startswith("com.docker.network."))
+    if unknown:
+        raise Refuse(f"unknown endpoint option {', '.join(unknown)}: a VXLAN endpoint takes no --driver-opt")

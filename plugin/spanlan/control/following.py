@@ -1,0 +1,238 @@
+"""One segment that this host follows: what the store says of it, and what of that is not in the kernel yet.
+
+Three threads meet here.  The segment's watch feeds the view; the kernel's monitor reports what it saw; the loop takes
+what both left, works out what is wanted, and alone writes.  Everything they share is behind one lock, which nobody
+holds across I/O.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from spanlan.drivers.base import Driver
+from spanlan.errors import Broken, SpanlanError
+from spanlan.model.address import IPAddress, from_sortable
+from spanlan.model.cluster import Endpoint, Member, Segment
+from spanlan.model.host import Attachment, VxlanLink
+from spanlan.model.mac import Mac
+from spanlan.model.view import SegmentView, Touched
+from spanlan.store import codec, keys
+from spanlan.store.base import Changes, Deleted, Entry, InSync, Lost, Snapshot, WatchEvent
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What the loop shall see to in one pass: entries wanted anew (None: no entry), and entries seen in the kernel."""
+
+    generation: int
+    neighbours: dict[IPAddress, Mac | None] = field(default_factory=dict)
+    fdb: dict[Mac, IPAddress | None] = field(default_factory=dict)
+    seen_neighbours: list[tuple[IPAddress, Mac | None]] = field(default_factory=list)
+    seen_fdb: list[tuple[Mac, IPAddress | None]] = field(default_factory=list)
+    dump: bool = False
+
+
+class Following:
+    """The state of one followed segment.  ``me`` is this host's name."""
+
+    def __init__(self, segment: Segment, attachment: Attachment, driver: Driver, me: str) -> None:
+        self.segment = segment
+        self.attachment = attachment
+        self._driver = driver
+        self._me = me
+        self._changed = threading.Condition()
+        self._view = SegmentView()
+        self._touched = Touched()
+        self._seen_neighbours: list[tuple[IPAddress, Mac | None]] = []
+        self._seen_fdb: list[tuple[Mac, IPAddress | None]] = []
+        self._dump = True
+        self._in_sync = False
+        self._lost: str | None = "not connected yet"
+        self._asked = 1
+        self._done = 0
+        self._trouble: tuple[int, SpanlanError] | None = None
+
+    @property
+    def device(self) -> VxlanLink:
+        """The device that the segment needs."""
+        return self._driver.device(self.segment, self.attachment)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether all that the store holds has been seen at least once: before that nothing may be swept."""
+        return self._in_sync
+
+    @property
+    def lost(self) -> str | None:
+        """Why the store cannot be watched now, or None if it is."""
+        return self._lost
+
+    # -- fed by the watch ------------------------------------------------------------------------------------------
+
+    def take(self, event: WatchEvent) -> bool:
+        """Take an event of the segment's watch; answers whether the kernel may have to change."""
+        with self._changed:
+            match event:
+                case Snapshot(entries=entries):
+                    members, endpoints = _decode(entries)
+                    self._touched.merge(self._view.replace(members, endpoints))
+                case Changes(changes=changes):
+                    for change in changes:
+                        self._touched.merge(self._take_change(change))
+                case InSync():
+                    self._in_sync, self._lost = True, None
+                    self._ask()
+                    return True
+                case Lost(reason=reason):
+                    self._lost = reason
+            if not (self._touched and self._in_sync):
+                return False
+            self._ask()
+            return True
+
+    def withdraw(self, hosts: frozenset[str]) -> bool:
+        """Say which hosts are away for good; answers whether the kernel may have to change."""
+        with self._changed:
+            touched = self._view.withdraw(hosts & self._view.members.keys())
+            self._touched.merge(touched)
+            if touched:
+                self._ask()
+            return bool(touched)
+
+    def hosts(self) -> set[str]:
+        """The hosts that take part."""
+        with self._changed:
+            return set(self._view.members)
+
+    def endpoint_with(self, mac: Mac) -> Endpoint | None:
+        """An endpoint that has this MAC, if any."""
+        with self._changed:
+            return next(iter(self._view.holders_of(mac)), None)
+
+    def lacks(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those of this host's endpoints that the store does not hold (any more)."""
+        with self._changed:
+            return [each for each in endpoints if each.address not in self._view.endpoints]
+
+    # -- fed by the kernel's monitor ---------------------------------------------------------------------------------
+
+    def saw_neighbour(self, address: IPAddress, mac: Mac | None) -> None:
+        """The kernel reports a neighbour of the device, or (None) that it went."""
+        with self._changed:
+            self._seen_neighbours.append((address, mac))
+            self._ask()
+
+    def saw_fdb(self, mac: Mac, vtep: IPAddress | None) -> None:
+        """The kernel reports an FDB entry of the device, or (None) that it went."""
+        with self._changed:
+            self._seen_fdb.append((mac, vtep))
+            self._ask()
+
+    def doubt(self) -> None:
+        """Compare everything with the kernel in the next pass."""
+        with self._changed:
+            self._dump = True
+            self._ask()
+
+    # -- taken by the loop ---------------------------------------------------------------------------------------------
+
+    def take_work(self) -> Wanted:
+        """All that came in since the last pass, worked out."""
+        with self._changed:
+            wanted = Wanted(generation=self._asked, dump=self._dump)
+            for address in self._touched.addresses:
+                wanted.neighbours[address] = self._driver.neighbour(self._view, self._me, address)
+            for mac in self._touched.macs:
+                wanted.fdb[mac] = self._driver.fdb(self._view, self._me, mac)
+            wanted.seen_neighbours, self._seen_neighbours = self._seen_neighbours, []
+            wanted.seen_fdb, self._seen_fdb = self._seen_fdb, []
+            self._touched, self._dump = Touched(), False
+            return wanted
+
+    def finished(self, generation: int) -> None:
+        """A pass that included everything up to ``generation`` is through."""
+        with self._changed:
+            self._done = max(self._done, generation)
+            self._trouble = None
+            self._changed.notify_all()
+
+    def failed(self, generation: int, error: SpanlanError) -> None:
+        """A pass did not get through; the next one compares everything, for who knows what was done."""
+        with self._changed:
+            self._trouble = (generation, error)
+            self._dump = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a pass that includes all that is known now is through; answers whether one was.
+
+        Raises what such a pass failed with.
+        """
+        with self._changed:
+            target = self._asked
+
+            def decided() -> bool:
+                return self._done >= target or (self._trouble is not None and self._trouble[0] >= target)
+
+            self._changed.wait_for(decided, seconds)
+            if self._done >= target:
+                return True
+            if self._trouble is not None and self._trouble[0] >= target:
+                raise type(self._trouble[1])(str(self._trouble[1])) from self._trouble[1]
+            return False
+
+    def status(self) -> dict[str, object]:
+        """What a person asks first about a segment."""
+        with self._changed:
+            remote = sum(1 for each in self._view.endpoints.values() if each.host != self._me)
+            return {
+                "vni": self.segment.vni,
+                "in_sync": self._in_sync,
+                "lost": self._lost,
+                "members": sorted(self._view.members),
+                "withdrawn": sorted(self._view.withdrawn),
+                "endpoints": len(self._view.endpoints),
+                "remote_endpoints": remote,
+                "trouble": None if self._trouble is None else str(self._trouble[1]),
+            }
+
+    def _ask(self) -> None:
+        self._asked += 1
+
+    def _take_change(self, change: Entry | Deleted) -> Touched:
+        kind, name = change.key.split("/")[3:5]
+        try:
+            match kind, change:
+                case "members", Entry():
+                    return self._view.put_member(codec.decode_member(change))
+                case "members", Deleted():
+                    return self._view.drop_member(name)
+                case "endpoints", Entry():
+                    return self._view.put_endpoint(codec.decode_endpoint(change))
+                case "endpoints", Deleted():
+                    return self._view.drop_endpoint(from_sortable(name))
+        except (Broken, ValueError) as error:
+            log.error("left out of segment %s: %s", self.segment.name, error)  # noqa: TRY400 - the text says it all
+        return Touched()
+
+
+def _decode(entries: Iterable[Entry]) -> tuple[list[Member], list[Endpoint]]:
+    members: list[Member] = []
+    endpoints: list[Endpoint] = []
+    for entry in entries:
+        try:
+            if entry.key.split("/")[3] == "members":
+                members.append(codec.decode_member(entry))
+            else:
+                endpoints.append(codec.decode_endpoint(entry))
+        except Broken as error:
+            log.error("left out: %s", error)  # noqa: TRY400 - the text says it all
+    return members, endpoints
+
+
+def prefix_of(segment: Segment) -> str:
+    """What a host watches to follow a segment."""
+    return f"{keys.segment(segment.name)}/"

@@ -1,0 +1,210 @@
+"""The one loop: the only writer of the kernel state that spanlan owns.
+
+Five causes mark a segment dirty: a change in the store, the daemon's start, drift seen on netlink, an unfollowed
+segment, and a timer.  All go the same way: what is wanted, what was found, the difference, apply.  A pass that fails is repeated
+with growing pauses and compares everything again.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from spanlan.control.following import Following
+from spanlan.errors import Broken, SpanlanError
+from spanlan.kernel.links import Links
+from spanlan.kernel.overlay import OverlayState
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.5  # seconds after a failed pass
+_LONGEST_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """A followed segment in the loop's hands: its kernel side, and when a failed pass is due again."""
+
+    following: Following
+    overlay: OverlayState
+    pause: float = 0.0
+    due: float = 0.0
+
+
+class Loop:
+    """Runs passes over dirty segments in a thread of its own.  ``resync``: seconds between full comparisons."""
+
+    def __init__(self, links: Links, *, resync: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._links = links
+        self._resync = resync
+        self._clock = clock
+        self._wake = threading.Condition()
+        self._jobs: dict[str, _Job] = {}
+        self._by_index: dict[int, Following] = {}
+        self._dirty: set[str] = set()
+        self._unwanted: dict[str, str] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self.passes = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the pass that is running; the kernel keeps what it has."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def add(self, following: Following) -> None:
+        """Take care of a segment from now on."""
+        with self._wake:
+            name = following.segment.name
+            self._unwanted.pop(name, None)
+            self._jobs[name] = _Job(following, OverlayState(self._links))
+            self._dirty.add(name)
+            self._wake.notify_all()
+
+    def remove(self, following: Following, seconds: float) -> bool:
+        """Take the segment's device away, and with it all entries; answers whether it was gone within ``seconds``."""
+        name = following.segment.name
+        with self._wake:
+            self._jobs.pop(name, None)
+            self._unwanted[name] = following.device.name
+            self._wake.notify_all()
+            return self._wake.wait_for(lambda: name not in self._unwanted, seconds)
+
+    def mark(self, segment: str) -> None:
+        """Something changed: look at the segment soon."""
+        with self._wake:
+            if segment in self._jobs:
+                self._dirty.add(segment)
+                self._wake.notify_all()
+
+    def of_device(self, index: int) -> Following | None:
+        """The segment whose device has this interface index."""
+        with self._wake:
+            return self._by_index.get(index)
+
+    def doubt_all(self) -> None:
+        """Compare every segment with the kernel."""
+        with self._wake:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.following.doubt()
+            self.mark(job.following.segment.name)
+
+    def status(self) -> dict[str, dict[str, object]]:
+        """What each followed segment looks like."""
+        with self._wake:
+            jobs = dict(self._jobs)
+        return {
+            name: job.following.status()
+            | {
+                "device": job.following.device.name,
+                "neighbours": len(job.overlay.neighbours.wanted),
+                "fdb": len(job.overlay.fdb.wanted),
+                "pending": job.overlay.pending,
+            }
+            for name, job in sorted(jobs.items())
+        }
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        next_resync = self._clock() + self._resync
+        while True:
+            with self._wake:
+                self._wake.wait_for(self._ready, max(0.0, self._next_due(next_resync) - self._clock()))
+                if self._stopping:
+                    return
+                unwanted = dict(self._unwanted)
+                due = [job for name, job in self._jobs.items() if name in self._dirty and job.due <= self._clock()]
+                self._dirty -= {job.following.segment.name for job in due}
+            self._take_away(unwanted)
+            for job in due:
+                self._pass(job)
+            if self._clock() >= next_resync:
+                next_resync = self._clock() + self._resync
+                self.doubt_all()
+
+    def _ready(self) -> bool:
+        now = self._clock()
+        return (
+            self._stopping
+            or bool(self._unwanted)
+            or any(self._jobs[name].due <= now for name in self._dirty if name in self._jobs)
+        )
+
+    def _next_due(self, next_resync: float) -> float:
+        return min([next_resync, *(self._jobs[name].due for name in self._dirty if name in self._jobs)])
+
+    def _take_away(self, unwanted: dict[str, str]) -> None:
+        for segment, device in unwanted.items():
+            try:
+                self._links.delete(device)
+            except SpanlanError as error:
+                log.warning("segment %s: device %s stays: %s", segment, device, error)
+            with self._wake:
+                self._by_index = {
+                    index: following
+                    for index, following in self._by_index.items()
+                    if following.segment.name != segment or segment in self._jobs
+                }
+                self._unwanted.pop(segment, None)
+                self._wake.notify_all()
+
+    def _pass(self, job: _Job) -> None:
+        following = job.following
+        if not following.in_sync:
+            return
+        work = following.take_work()
+        self.passes += 1
+        try:
+            report = job.overlay.sync(
+                following.device,
+                neighbours=work.neighbours,
+                fdb=work.fdb,
+                seen_neighbours=work.seen_neighbours,
+                seen_fdb=work.seen_fdb,
+                dump=work.dump,
+            )
+            with self._wake:
+                self._by_index = {i: f for i, f in self._by_index.items() if f is not following}
+                self._by_index[report.index] = following
+        except SpanlanError as error:
+            self._put_off(job, work.generation, error)
+        except Exception as error:  # the loop must outlive every surprise, and say it
+            log.exception("segment %s: a pass failed unexpectedly", following.segment.name)
+            self._put_off(job, work.generation, Broken(f"segment {following.segment.name}: {error!r}"))
+        else:
+            if report.failed:
+                name = following.segment.name
+                refused = f"segment {name}: the kernel refused {report.failed} entries: {report.reason}"
+                self._put_off(job, work.generation, Broken(refused))
+                return
+            if job.pause:
+                log.info("segment %s: well again", following.segment.name)
+            job.pause = job.due = 0.0
+            following.finished(work.generation)
+
+    def _put_off(self, job: _Job, generation: int, error: SpanlanError) -> None:
+        if not job.pause:
+            log.warning("segment %s: a pass failed and is tried again: %s", job.following.segment.name, error)
+        job.pause = min(_LONGEST_PAUSE, job.pause * 2 or _FIRST_PAUSE)
+        job.due = self._clock() + job.pause
+        job.following.failed(generation, error)
+        self.mark(job.following.segment.name)
+
+
+def sweep(links: Links, wanted_names: Iterable[str]) -> None:
+    """Delete the links that carry our mark and that nothing on this host stands behind: remnants of a crash."""
+    wanted = set(wanted_names)
+    for found in links.ours():
+        if found.name not in wanted:
+            log.info("removing %s (%s), which nothing on this host uses any more", found.name, found.alias)
+            links.delete(found.name)

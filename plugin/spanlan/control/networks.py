@@ -1,0 +1,178 @@
+"""CreateNetwork and DeleteNetwork: how this host comes to take part in a segment, and leaves it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from spanlan import deadline, drivers
+from spanlan.control.debts import Debts
+from spanlan.control.following import Following
+from spanlan.control.peers import Peers
+from spanlan.control.records import Debt, Records
+from spanlan.control.segments import Segments
+from spanlan.drivers.base import Driver
+from spanlan.errors import Gone, Refuse, Retry
+from spanlan.kernel.facts import VxlanDevice
+from spanlan.model.cluster import Segment
+from spanlan.model.host import Attachment, Underlay
+from spanlan.model.local import Network
+from spanlan.model.request import NetworkPool, NetworkRequest
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 6.0  # seconds for the segment to be in sync and in the kernel
+
+
+class Machine(Protocol):
+    """What this module must know about the host (:mod:`spanlan.kernel.facts`)."""
+
+    def underlay(self, wanted: str | None) -> Underlay:
+        """The interface that carries the tunnels."""
+
+    def vxlan_devices(self) -> Sequence[VxlanDevice]:
+        """The VXLAN devices of this host, ours and others'."""
+
+
+class Networks:
+    """The networks of this host's engine."""
+
+    def __init__(  # noqa: PLR0913 - what it works with, handed over one by one
+        self,
+        *,
+        me: str,
+        records: Records,
+        segments: Segments,
+        peers: Peers,
+        debts: Debts,
+        machine: Machine,
+        underlay: str | None,
+        created: Callable[[Sequence[NetworkPool], str | None], None],
+    ) -> None:
+        self._me = me
+        self._records = records
+        self._segments = segments
+        self._peers = peers
+        self._debts = debts
+        self._machine = machine
+        self._underlay = underlay
+        self._created = created
+
+    def resume(self) -> None:
+        """Take up again what the records say after a start: every network's segment is followed."""
+        for network in self._records.networks():
+            self._follow(network)
+
+    def create(self, request: NetworkRequest) -> None:
+        """Attach a new network to its segment.  Done before: nothing happens.
+
+        Raises Refuse with every mistake of the options, or with what stands in the way and the cure.
+        """
+        if self._records.network(request.network_id) is not None:
+            return
+        driver = drivers.choose(request.options)
+        chosen = driver.parse(request.options)
+        name = driver.segment_name(chosen)
+        underlay = self._machine.underlay(driver.parent(chosen) or self._underlay)
+        self._debts.pay_all()
+        with ExitStack() as undo:
+            segment = self._join(driver, chosen, name, underlay, request.network_id)
+            undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
+            network = Network(
+                network_id=request.network_id,
+                segment=segment,
+                attachment=driver.attach(chosen, segment, underlay),
+                prefix=driver.prefix(chosen),
+                internal=request.internal,
+            )
+            self._refuse_other_attachment(network)
+            self._records.remember_network(network)
+            undo.callback(self._records.forget_network, request.network_id)
+            following = self._follow(network)
+            undo.callback(self._unfollow_if_unused, name)
+            if not following.wait(deadline.remaining(_LONGEST_WAIT)):
+                raise Retry(
+                    f"segment {name} could not be set up in time: {self._peers.lost or following.lost or 'still busy'}"
+                )
+            deadline.check()
+            self._created(request.pools, name)
+            undo.pop_all()
+        log.info("network %s attached to segment %s (VNI %d)", request.network_id[:12], name, segment.vni)
+
+    def delete(self, network_id: str) -> None:
+        """Detach a network; the last one takes the device along, and in the cluster the segment.
+
+        Raises Gone if there is no such network.
+        """
+        network = self._records.network(network_id)
+        if network is None:
+            raise Gone(f"no network {network_id} on this host")
+        name = network.segment.name
+        self._debts.pay_or_owe(leaving(name, network_id))
+        self._records.forget_network(network_id)
+        self._unfollow_if_unused(name)
+        log.info("network %s detached from segment %s", network_id[:12], name)
+
+    def leave(self, debt: Debt) -> None:
+        """Pay the debt that :func:`leaving` describes."""
+        self._segments.leave(debt["segment"], debt["network"])
+
+    def restore(self, following: Following) -> None:
+        """Write this host's membership again if the store has lost it."""
+        networks = [each for each in self._records.networks() if each.segment.name == following.segment.name]
+        if networks and self._me not in following.hosts():
+            log.warning("the store has lost this host's part in segment %s; writing it again", following.segment.name)
+            self._segments.restore_member(
+                following.segment, following.attachment.vtep, [each.network_id for each in networks]
+            )
+
+    def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, network_id: str) -> Segment:
+        def found() -> Segment:
+            devices = self._machine.vxlan_devices()
+            vni = chosen.vni or self._segments.free_vni([device.vni for device in devices])
+            segment = driver.propose(chosen, underlay, vni)
+            _refuse_foreign_device(segment, devices)
+            return segment
+
+        def fits(segment: Segment) -> Attachment:
+            driver.check(chosen, segment, underlay)
+            _refuse_foreign_device(segment, self._machine.vxlan_devices())
+            return driver.attach(chosen, segment, underlay)
+
+        return self._segments.join(
+            name,
+            network_id,
+            found=found,
+            fits=lambda segment: fits(segment).vtep,
+            vni_given=chosen.vni is not None,
+        )
+
+    def _refuse_other_attachment(self, network: Network) -> None:
+        for other in self._records.networks():
+            if other.segment.name == network.segment.name and other.attachment != network.attachment:
+                raise Refuse(
+                    f"network {other.network_id[:12]} of this host is on segment {network.segment.name} with other "
+                    "values of parent, ttl, tos or udp_csum, and both share one device: give the same values"
+                )
+
+    def _follow(self, network: Network) -> Following:
+        driver = drivers.DRIVERS[network.segment.mode]
+        return self._peers.follow(Following(network.segment, network.attachment, driver, self._me))
+
+    def _unfollow_if_unused(self, name: str) -> None:
+        if not any(network.segment.name == name for network in self._records.networks()):
+            self._peers.unfollow(name, _LONGEST_WAIT / 2)
+
+
+def leaving(segment: str, network_id: str) -> Debt:
+    """The debt of a network that has left its segment."""
+    return {"what": "network", "segment": segment, "network": network_id}
+
+
+def _refuse_foreign_device(segment: Segment, devices: Sequence[VxlanDevice]) -> None:
+    for device in devices:
+        if not device.ours and device.vni == segment.vni and device.port == segment.port:
+            raise Refuse(
+                f"VNI {segment.vni} on port {segment.port} is taken on this host by {device.name}, which is not ours: "
+                "create the segment with another -o vni= or -o vxlan_port=, or remove that device"
+            )

@@ -1,0 +1,165 @@
+"""Segments in the store: founded by the first host that names them, joined by the others, gone with the last.
+
+Whoever joins or leaves writes the segment's record again, unchanged, so that its revision moves: the last one to leave
+sees by that that nobody joined meanwhile, and only then takes the segment away.
+"""
+
+from collections.abc import Callable, Sequence
+
+from spanlan.control.attempts import attempts
+from spanlan.errors import Refuse
+from spanlan.model.address import IPAddress
+from spanlan.model.cluster import Endpoint, Member, Segment
+from spanlan.store import codec, keys
+from spanlan.store.base import Absent, Condition, Delete, DeletePrefix, Entry, Operation, Put, Store, Unchanged
+
+FIRST_VNI = 1_000_000  # above what people number by hand, and above where Swarm's overlay starts (4096)
+LAST_VNI = 2**24 - 1
+_PAGE = 500
+
+
+class Segments:
+    """The records of segments, their members and endpoints, as this host writes them."""
+
+    def __init__(self, store: Store, host: str) -> None:
+        self._store = store
+        self._host = host
+
+    def find(self, name: str) -> tuple[Segment, Entry] | None:
+        """A segment and the entry it was read from, or None."""
+        entry = self._store.get(keys.segment(name))
+        return None if entry is None else (codec.decode_segment(entry), entry)
+
+    def free_vni(self, taken_here: Sequence[int]) -> int:
+        """The first VNI that no segment of the cluster and no device of this host (``taken_here``) holds."""
+        candidate = FIRST_VNI
+        while True:
+            page = self._store.range("/vnis/", start=keys.vni(candidate), limit=_PAGE).entries
+            held = {int(entry.key.rsplit("/", 1)[1]) for entry in page} | set(taken_here)
+            until = LAST_VNI if len(page) < _PAGE else int(page[-1].key.rsplit("/", 1)[1])
+            for vni in range(candidate, until + 1):
+                if vni not in held:
+                    return vni
+            if until >= LAST_VNI:
+                raise Refuse("no VNI is free any more; remove segments, or name one with -o vni=")
+            candidate = until + 1
+
+    def join(
+        self,
+        name: str,
+        network_id: str,
+        *,
+        found: Callable[[], Segment],
+        fits: Callable[[Segment], IPAddress],
+        vni_given: bool = False,
+    ) -> Segment:
+        """Take part in a segment with one more network, founding the segment if need be.
+
+        ``found`` says what the segment would be, each time with a VNI that was free a moment ago unless the user gave
+        one (``vni_given``); ``fits`` refuses one that is there and does not suit this host, or gives the address of the
+        VTEP that this host uses in it.  Raises Refuse if the VNI that was given belongs to another segment.
+        """
+        for _ in attempts(f"segment {name} is being changed by many hosts at once"):
+            there = self.find(name)
+            if there is None:
+                segment = found()
+                conditions: list[Condition] = [Absent(keys.segment(name)), Absent(keys.vni(segment.vni))]
+                founding: list[Operation] = [Put(keys.vni(segment.vni), codec.to_json({"segment": name}))]
+            else:
+                segment, entry = there
+                conditions = [Unchanged(entry.key, entry.revision)]
+                founding = []
+            vtep = fits(segment)
+            member_key = keys.member(name, self._host)
+            before = self._store.get(member_key)
+            networks = () if before is None else codec.decode_member(before).networks
+            conditions.append(Absent(member_key) if before is None else Unchanged(member_key, before.revision))
+            member = Member(name, self._host, vtep, tuple(sorted({*networks, network_id})))
+            done = self._store.commit(
+                conditions,
+                [
+                    *founding,
+                    Put(keys.segment(name), codec.encode_segment(segment)),
+                    Put(member_key, codec.encode_member(member)),
+                ],
+            )
+            if done.succeeded:
+                return segment
+            if vni_given:
+                _refuse_foreign_vni(name, segment.vni, done.current.get(keys.vni(segment.vni)))
+        raise AssertionError("unreachable")
+
+    def leave(self, name: str, network_id: str) -> None:
+        """Take one network of this host out of a segment; the last one of the cluster takes the segment along."""
+        for _ in attempts(f"segment {name} is being changed by many hosts at once"):
+            there = self.find(name)
+            member_entry = self._store.get(keys.member(name, self._host))
+            if there is None or member_entry is None:
+                return
+            segment, entry = there
+            member = codec.decode_member(member_entry)
+            left = tuple(other for other in member.networks if other != network_id)
+            conditions = [Unchanged(entry.key, entry.revision), Unchanged(member_entry.key, member_entry.revision)]
+            if left:
+                staying = Member(name, self._host, member.vtep, left)
+                operations: list[Operation] = [Put(member_entry.key, codec.encode_member(staying))]
+            elif len(self._store.range(keys.members(name), limit=2).entries) > 1:
+                operations = [Put(entry.key, entry.value), Delete(member_entry.key)]
+            else:
+                operations = [Delete(entry.key), DeletePrefix(f"{entry.key}/"), Delete(keys.vni(segment.vni))]
+            if self._store.commit(conditions, operations).succeeded:
+                return
+
+    def restore_member(self, segment: Segment, vtep: IPAddress, networks: Sequence[str]) -> None:
+        """Write this host's part of a segment again after the store has lost it (a restored backup, a slip of hand)."""
+        for network_id in networks:
+            self.join(segment.name, network_id, found=lambda: segment, fits=lambda _: vtep)
+
+    def claim(self, endpoints: Sequence[Endpoint], takes_over: Callable[[Endpoint], bool]) -> None:
+        """Claim the addresses of a container on its segment, all or none.
+
+        ``takes_over`` says of an endpoint that holds one of the addresses whether it is a remnant of this host.
+        Raises Refuse that names the holder.
+        """
+        conditions: list[Condition] = [Absent(keys.endpoint(each.segment, each.address)) for each in endpoints]
+        writes = [Put(keys.endpoint(each.segment, each.address), codec.encode_endpoint(each)) for each in endpoints]
+        for _ in attempts("the address is being claimed by many hosts at once"):
+            done = self._store.commit(conditions, writes)
+            if done.succeeded:
+                return
+            conditions = []
+            for each in endpoints:
+                key = keys.endpoint(each.segment, each.address)
+                entry = done.current.get(key)
+                if entry is None:
+                    conditions.append(Absent(key))
+                    continue
+                holder = codec.decode_endpoint(entry)
+                if holder != each and not takes_over(holder):
+                    raise Refuse(
+                        f"address {each.address} on segment {each.segment} is held by endpoint "
+                        f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --ip, or let the "
+                        "cluster hand out addresses with --ipam-driver spanlan"
+                    )
+                conditions.append(Unchanged(key, entry.revision))
+
+    def withdraw(self, segment: str, address: IPAddress, endpoint_id: str) -> None:
+        """Give an address of a container back; left alone if somebody else holds it by now."""
+        key = keys.endpoint(segment, address)
+        for _ in attempts(f"{key} is being changed by many hosts at once"):
+            entry = self._store.get(key)
+            if entry is None or codec.decode_endpoint(entry).endpoint_id != endpoint_id:
+                return
+            if self._store.commit([Unchanged(key, entry.revision)], [Delete(key)]).succeeded:
+                return
+
+
+def _refuse_foreign_vni(name: str, vni: int, entry: Entry | None) -> None:
+    if entry is None:
+        return
+    holder = codec.from_json(entry).get("segment")
+    if holder != name:
+        raise Refuse(
+            f"option vni={vni}: that VNI belongs to segment {holder}; choose another, leave the option out to get a "
+            f"free one, or attach to that segment with -o segment={holder}"
+        )

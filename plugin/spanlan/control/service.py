@@ -1,0 +1,85 @@
+"""What the door (``libnetwork``) calls: the two halves of the plugin, each behind one object."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Interface, IPv6Interface
+
+from spanlan.control.debts import Debts
+from spanlan.control.endpoints import Endpoints
+from spanlan.control.ipam import Ipam
+from spanlan.control.networks import Networks
+from spanlan.control.records import Debt
+from spanlan.model.address import IPAddress, ip_address
+from spanlan.model.host import Handover
+from spanlan.model.request import EndpointReply, EndpointRequest, NetworkRequest, PoolReply, PoolRequest
+
+
+class NetworkService:
+    """The NetworkDriver half (protocol section 1.3)."""
+
+    def __init__(self, networks: Networks, endpoints: Endpoints) -> None:
+        self._networks = networks
+        self._endpoints = endpoints
+
+    def create_network(self, request: NetworkRequest) -> None:
+        """Attach a network to its segment."""
+        self._networks.create(request)
+
+    def delete_network(self, network_id: str) -> None:
+        """Detach it."""
+        self._networks.delete(network_id)
+
+    def create_endpoint(self, request: EndpointRequest) -> EndpointReply:
+        """Claim and publish an endpoint."""
+        return self._endpoints.create(request)
+
+    def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
+        """Take it away."""
+        self._endpoints.delete(network_id, endpoint_id)
+
+    def endpoint_info(self, network_id: str, endpoint_id: str) -> Mapping[str, str]:  # noqa: ARG002
+        """What there is to say of it."""
+        return self._endpoints.info(endpoint_id)
+
+    def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Handover:  # noqa: ARG002 - dockerd moves the link
+        """Make its link."""
+        return self._endpoints.join(network_id, endpoint_id)
+
+    def leave(self, network_id: str, endpoint_id: str) -> None:
+        """Note that the container stops."""
+        self._endpoints.leave(network_id, endpoint_id)
+
+
+class AddressService:
+    """The IpamDriver half (protocol section 1.4).  A release that the store could not take is owed, not lost."""
+
+    def __init__(self, ipam: Ipam, debts: Debts) -> None:
+        self._ipam = ipam
+        self._debts = debts
+
+    def request_pool(self, request: PoolRequest) -> PoolReply:
+        """Grant a pool."""
+        self._debts.pay_all()
+        return self._ipam.request_pool(request)
+
+    def release_pool(self, pool_id: str) -> None:
+        """Take a pool back."""
+        self._debts.pay_or_owe({"what": "pool", "pool": pool_id})
+
+    def request_address(
+        self, pool_id: str, address: IPAddress | None, *, gateway: bool
+    ) -> IPv4Interface | IPv6Interface:
+        """Grant an address."""
+        self._debts.pay_all()
+        return self._ipam.request_address(pool_id, address, gateway=gateway)
+
+    def release_address(self, pool_id: str, address: IPAddress) -> None:
+        """Take an address back."""
+        self._debts.pay_or_owe({"what": "address", "pool": pool_id, "address": str(address)})
+
+    def pay_address(self, debt: Debt) -> None:
+        """Pay the debt of an address."""
+        self._ipam.release_address(debt["pool"], ip_address(debt["address"]))
+
+    def pay_pool(self, debt: Debt) -> None:
+        """Pay the debt of a pool."""
+        self._ipam.release_pool(debt["pool"])
