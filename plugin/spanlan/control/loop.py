@@ -1,8 +1,8 @@
 """The one loop: the only writer of the kernel state that spanlan owns.
 
-Five causes mark a segment dirty: a change in the store, the daemon's start, drift seen on netlink, an unfollowed
-segment, and a timer.  All go the same way: what is wanted, what was found, the difference, apply.  A pass that fails is repeated
-with growing pauses and compares everything again.
+Five causes mark a segment dirty: a change in the store, the daemon's start, drift seen on netlink, a link that flaps
+and a timer.  All go the same way: what is wanted, what was found, the difference, apply.  A pass that fails is repeated
+with growing pauses, and compares everything again.
 """
 
 import logging

@@ -1,0 +1,211 @@
+"""The only place that builds things and joins them; the order of starting and stopping, and signals.
+
+The door opens first and closes first: dockerd must always find somebody who answers, and an answer may be "not now".
+"""
+
+import logging
+import signal
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from spanlan import __version__
+from spanlan.control.debts import Debts
+from spanlan.control.drift import Drift
+from spanlan.control.endpoints import Endpoints
+from spanlan.control.following import Following
+from spanlan.control.ipam import Ipam, parse_default_pools
+from spanlan.control.liveness import Liveness
+from spanlan.control.loop import Loop, sweep
+from spanlan.control.networks import Networks
+from spanlan.control.peers import Peers
+from spanlan.control.records import Records
+from spanlan.control.segments import Segments
+from spanlan.control.service import AddressService, NetworkService
+from spanlan.drivers import DRIVERS
+from spanlan.errors import SpanlanError
+from spanlan.kernel import facts
+from spanlan.kernel.links import Links
+from spanlan.kernel.monitor import Monitor
+from spanlan.libnetwork.app import create_app
+from spanlan.libnetwork.server import Server
+from spanlan.metrics import Metrics
+from spanlan.model.cluster import Host
+from spanlan.settings import Settings
+from spanlan.store.base import Store
+from spanlan.store.locate import Credentials, open_store
+from spanlan.store.sqlite import SqliteStore
+from spanlan.web.server import WebServer
+
+log = logging.getLogger(__name__)
+
+GRACE = 3.0  # seconds between the end of a host's lease and its withdrawal
+
+
+class Daemon:
+    """One host's spanlan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        me = settings.host
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._records_store = SqliteStore(settings.state_dir / "host.db")
+        self._store = _open(settings)
+        self._records = Records(self._records_store)
+        self.metrics = Metrics()
+        self._links = Links()
+        self._loop = Loop(self._links, resync=settings.resync)
+        self._drift = Drift(self._loop, Monitor())
+        self._peers = Peers(self._store, self._loop, me=me, grace=GRACE)
+        host = Host(name=me, version=__version__, instance=_instance(settings.state_dir))
+        self._liveness = Liveness(self._store, host, ttl=settings.lease_ttl)
+        self._debts = Debts(self._records, away=lambda: self._peers.lost)
+        segments = Segments(self._store, me)
+        ipam = Ipam(
+            self._store,
+            host=me,
+            default_pools=parse_default_pools(settings.default_pools),
+            host_networks=facts.networks,
+        )
+        self._networks = Networks(
+            me=me,
+            records=self._records,
+            segments=segments,
+            peers=self._peers,
+            debts=self._debts,
+            machine=facts,
+            underlay=settings.underlay,
+            created=ipam.network_created,
+        )
+        self._endpoints = Endpoints(
+            me=me, records=self._records, segments=segments, peers=self._peers, debts=self._debts, links=self._links
+        )
+        addresses = AddressService(ipam, self._debts)
+        self._debts.ways = {
+            "network": self._networks.leave,
+            "endpoint": self._endpoints.give_back,
+            "address": addresses.pay_address,
+            "pool": addresses.pay_pool,
+        }
+        app = create_app(
+            NetworkService(self._networks, self._endpoints),
+            addresses,
+            observe=lambda method, seconds, outcome: self.metrics.handled(method, outcome, seconds),
+        )
+        self._door = Server(app, settings.socket)
+        self._web = None
+        if settings.http is not None:
+            self._web = WebServer(settings.http.host, settings.http.port, self.metrics, self.status)
+        self._peers.on_host_deleted = self._host_deleted
+        self._peers.on_store_back = self._store_back
+        self._peers.on_segment_in_sync = self._segment_in_sync
+
+    def start(self) -> None:
+        """Open the door, then take up what the records say and follow the cluster."""
+        self._door.start()
+        if self._web is not None:
+            self._web.start()
+        self._sweep()
+        self._drift.start()
+        self._loop.start()
+        self._peers.start()
+        self._liveness.start()
+        self._networks.resume()
+        log.info("spanlan %s serves host %s, store %s", __version__, self._settings.host, self._settings.store)
+
+    def stop(self) -> None:
+        """Close the door, finish what is under way, and leave the data path as it is."""
+        self._door.stop()
+        if self._web is not None:
+            self._web.stop()
+        self._liveness.stop(containers_stay=bool(self._records.endpoints()))
+        self._peers.stop()
+        self._loop.stop()
+        self._drift.stop()
+        self._store.close()
+        self._records_store.close()
+        log.info("stopped; the data path stays as it is")
+
+    def status(self) -> Mapping[str, object]:
+        """What a person asks first."""
+        return {
+            "host": self._settings.host,
+            "version": __version__,
+            "store": self._settings.store,
+            "in_sync": self._peers.lost is None,
+            "lost": self._peers.lost,
+            "hosts": sorted(self._peers.hosts),
+            "networks": len(self._records.networks()),
+            "endpoints": len(self._records.endpoints()),
+            "owed": len(self._records.debts()),
+            "segments": self._loop.status(),
+        }
+
+    def _sweep(self) -> None:
+        """Remove links of ours that no record stands behind."""
+        names: set[str] = set()
+        networks = {network.network_id: network for network in self._records.networks()}
+        for network in networks.values():
+            names.add(DRIVERS[network.segment.mode].device(network.segment, network.attachment).name)
+        for endpoint in self._records.endpoints():
+            of = networks.get(endpoint.network_id)
+            if of is not None:
+                names.add(DRIVERS[of.segment.mode].handover(of, endpoint).link.name)
+        try:
+            sweep(self._links, names)
+        except SpanlanError as error:
+            log.warning("remnants could not be removed: %s", error)
+
+    def _host_deleted(self, name: str) -> None:
+        if name == self._settings.host:
+            self._liveness.show_again()
+
+    def _store_back(self) -> None:
+        self._debts.try_to_pay_all()
+
+    def _segment_in_sync(self, following: Following) -> None:
+        try:
+            self._networks.restore(following)
+            self._endpoints.restore(following)
+        except SpanlanError as error:
+            log.warning("segment %s: could not be restored in the store: %s", following.segment.name, error)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.  Raises what keeps a daemon from starting."""
+    daemon = Daemon(settings)
+    ended = threading.Event()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    daemon.start()
+    ended.wait()
+    daemon.stop()
+
+
+def _open(settings: Settings) -> Store:
+    credentials = Credentials(
+        ca_file=settings.etcd_ca,
+        cert_file=settings.etcd_cert,
+        key_file=settings.etcd_key,
+        user=settings.etcd_user,
+        password_file=settings.etcd_password_file,
+    )
+    return open_store(settings.store, credentials=credentials)
+
+
+def _instance(state_dir: Path) -> str:
+    """What tells this host from another one of the same name: made up at the first start, and kept."""
+    path = state_dir / "instance"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        made_up = uuid.uuid4().hex
+        path.write_text(f"{made_up}\n", encoding="ascii")
+        return made_up
