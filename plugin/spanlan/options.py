@@ -32,6 +32,7 @@ class Spec:
     aliases: tuple[str, ...] = ()
     default_text: str | None = None
     values: str = ""
+    shown: Callable[[str], str] = str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,12 +53,14 @@ def option(  # noqa: PLR0913 - a declaration has as many columns as its table
     aliases: Sequence[str] = (),
     default_text: str | None = None,
     values: str | None = None,
+    shown: Callable[[str], str] = str,
 ) -> Any:
     """Declare an option as a dataclass field.
 
     ``parse`` turns the given text into the value and raises ValueError with a phrase that fits behind "must be" (for
     instance "a number from 1 to 255").  ``aliases`` are other spellings with the same meaning (Docker's own names).
-    ``default_text`` stands in the reference table where the default is worked out at run time.
+    ``default_text`` stands in the reference table where the default is worked out at run time.  ``shown`` turns a
+    given text into what an error message may repeat of it: a password must not come back in a log.
     """
     spec = Spec(
         parse=parse,
@@ -65,36 +68,48 @@ def option(  # noqa: PLR0913 - a declaration has as many columns as its table
         aliases=tuple(aliases),
         default_text=default_text,
         values=values if values is not None else getattr(parse, "values", "text"),
+        shown=shown,
     )
     return dataclasses.field(default=default, metadata={_SPEC: spec})
 
 
-def parse(table: type[T], given: Mapping[str, str], *, also_known: Sequence[str] = ()) -> T:
+def parse(  # noqa: PLR0913 - the last three only change words
+    table: type[T],
+    given: Mapping[str, str],
+    *,
+    also_known: Sequence[str] = (),
+    word: str = "option",
+    spell: Callable[[str], str] = str,
+    more: Sequence[str] = (),
+) -> T:
     """Parse ``given`` (option name to text) into the option set ``table``.
 
-    ``also_known`` names options that belong to somebody else and are skipped without an error.
+    ``also_known`` names options that belong to somebody else and are skipped without an error.  ``word`` and ``spell``
+    say how messages speak of an option (a setting is called ``SPANLAN_STORE`` where people write it).  ``more`` are
+    mistakes that the caller has found already, so that the user reads all of them at once.
     Raises Refuse that lists every unknown option and every bad value.
     """
     known = {name: field for field in _fields(table) for name in _names(field)}
     values: dict[str, Any] = {}
     spelled: dict[str, str] = {}
-    mistakes: list[str] = []
+    mistakes: list[str] = list(more)
     for name, text in given.items():
         if name in also_known:
             continue
         field = known.get(name)
         if field is None:
-            mistakes.append(_unknown(name, [*known, *also_known]))
+            mistakes.append(_unknown(name, [*known, *also_known], word, spell))
             continue
+        spec: Spec = field.metadata[_SPEC]
         try:
-            value = field.metadata[_SPEC].parse(text)
+            value = spec.parse(text)
         except ValueError as error:
-            mistakes.append(f"option {name}={text}: must be {error}")
+            mistakes.append(f"{word} {spell(name)}={spec.shown(text)}: must be {error}")
             continue
         if field.name in values and values[field.name] != value:
-            mistakes.append(f"options {spelled[field.name]} and {name} say different things; give one of them")
+            mistakes.append(f"{word}s {spelled[field.name]} and {spell(name)} say different things; give one of them")
         values[field.name] = value
-        spelled[field.name] = name
+        spelled[field.name] = spell(name)
     if mistakes:
         raise Refuse("; ".join(mistakes))
     return table(**values)
@@ -179,8 +194,8 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def _unknown(name: str, known: Sequence[str], word: str, spell: Callable[[str], str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
-        return f"unknown option {name}: did you mean {near[0]}?"
-    return f"unknown option {name}: known are {', '.join(sorted(known))}"
+        return f"unknown {word} {spell(name)}: did you mean {spell(near[0])}?"
+    return f"unknown {word} {spell(name)}: known are {', '.join(spell(one) for one in sorted(known))}"
