@@ -1,0 +1,260 @@
+"""One segment in this host's kernel: its VXLAN device, its neighbours, its FDB.
+
+This is the tail that every cause runs through (a change in the store, a restart, drift, a link flap, a timer): wanted,
+found, difference, apply.  Causes only say what is wanted (``want…``), what was seen (``observe``) or that nothing is
+certain any more (``doubt``); ``sync`` does the work, and ``difference`` stops before it.
+
+Not thread-safe: it belongs to the one writer.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spanlan.errors import Gone, Retry
+from spanlan.kernel import neighbours
+from spanlan.kernel.links import Links
+from spanlan.kernel.messages import DropFdb, DropNeighbour, SetFdb, SetNeighbour, Step
+from spanlan.kernel.monitor import Event, FdbSeen, LinkChanged, LinkGone, NeighbourSeen, Overrun
+from spanlan.kernel.neighbours import Failure
+from spanlan.kernel.reconcile import Table
+from spanlan.model.address import IPAddress
+from spanlan.model.host import Overlay, VxlanLink
+from spanlan.model.mac import Mac, format_mac
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did.
+
+    ``changes``: to the device, as text.  ``written``, ``dropped``, ``failed``: numbers of entries.  ``pending``: how
+    many are left (failed, or beyond the limit).  ``reasons``: why entries failed or the device is not as wanted, each
+    once, with an example.
+    """
+
+    index: int
+    changes: tuple[str, ...]
+    written: int
+    dropped: int
+    failed: int
+    pending: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a sync would do.  ``index``: of the device, None if it is not there.  ``link``: how the device differs."""
+
+    index: int | None
+    link: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+class OverlayState:
+    """What is wanted of one segment's overlay, and how far the kernel is from it."""
+
+    def __init__(self, link: VxlanLink, links: Links | None = None) -> None:
+        self._link = link
+        self._links = links or Links()
+        self._index: int | None = None
+        self._device_unsure = True
+        self._entries_unsure = True
+        self.neighbours: Table[IPAddress, Mac] = Table()
+        self.fdb: Table[Mac, IPAddress] = Table()
+
+    @property
+    def link(self) -> VxlanLink:
+        """The device that is wanted."""
+        return self._link
+
+    @property
+    def index(self) -> int | None:
+        """The interface index of the device, None while it is not known to be there."""
+        return self._index
+
+    @property
+    def settled(self) -> bool:
+        """Whether a sync would find nothing to do, as far as is known."""
+        return not (self._device_unsure or self._entries_unsure or self.neighbours.pending or self.fdb.pending)
+
+    # -- causes -----------------------------------------------------------------------------------------------------
+
+    def want(self, overlay: Overlay) -> None:
+        """Want exactly this.  Costs a comparison per entry; for one change use the methods below."""
+        self.want_link(overlay.link)
+        self.neighbours.want_all(overlay.neighbours)
+        self.fdb.want_all(overlay.fdb)
+
+    def want_link(self, link: VxlanLink) -> None:
+        """Want the device to be like this.  One of another name is not removed: that is for whoever renames it."""
+        if link != self._link:
+            self._link = link
+            self.doubt()
+
+    def want_neighbour(self, address: IPAddress, mac: Mac | None) -> None:
+        """Want ARP and ND for ``address`` to be answered with ``mac``; None: not to be answered."""
+        self.neighbours.want(address, mac)
+
+    def want_fdb(self, mac: Mac, vtep: IPAddress | None) -> None:
+        """Want frames for ``mac`` to be sent to ``vtep``; None: nowhere."""
+        self.fdb.want(mac, vtep)
+
+    def observe(self, event: Event) -> bool:
+        """Take in what the monitor saw; whether there is something to sync now."""
+        match event:
+            case NeighbourSeen(interface, address, mac) if interface == self._index:
+                self.neighbours.observe(address, mac)
+            case FdbSeen(interface, mac, vtep) if interface == self._index:
+                self.fdb.observe(mac, vtep)
+            case LinkGone(interface) if interface == self._index:
+                self.doubt()
+            case LinkChanged(interface, name) if interface == self._index or name == self._link.name:
+                self._device_unsure = True
+            case Overrun():
+                self.doubt()
+            case _:
+                return False
+        return not self.settled
+
+    def doubt(self) -> None:
+        """Nothing is certain any more: the next sync looks at the device and reads its entries (also for a timer)."""
+        self._device_unsure = True
+        self._entries_unsure = True
+
+    # -- the tail ---------------------------------------------------------------------------------------------------
+
+    def sync(self, limit: int | None = None) -> SyncReport:
+        """Make the kernel as wanted, as far as it goes; at most ``limit`` entries in this call.
+
+        Entries that fail stay pending and are in the report.  Raises Refuse if a foreign device is in the way, Retry if
+        the device does not stay, Broken without CAP_NET_ADMIN; then the next sync begins from the start.
+        """
+        changes: tuple[str, ...] = ()
+        for _ in range(3):
+            flaws: tuple[str, ...] = ()
+            if self._device_unsure or self._index is None:
+                ensured = self._links.ensure_vxlan(self._link)
+                if ensured.changes or ensured.index != self._index:
+                    self._entries_unsure = True
+                changes += ensured.changes
+                flaws = ensured.flaws
+                self._index = ensured.index
+                self._device_unsure = False
+            index = self._index
+            try:
+                if self._entries_unsure:
+                    self._read_entries(index)
+                return self._write(index, limit, changes, flaws)
+            except Gone:
+                self._index = None
+                self.doubt()
+        raise Retry(f"the device {self._link.name} vanishes as soon as it is made; who removes it?")
+
+    def difference(self) -> Difference:
+        """What :meth:`sync` would do, after a fresh look at the kernel; changes nothing there.
+
+        Raises Refuse if a foreign device has the name.
+        """
+        index, differences = self._links.find_vxlan(self._link)
+        self.doubt()
+        if index is not None:
+            try:
+                self._read_entries(index)
+            except Gone:
+                index, differences = None, ("not there",)
+        if index is None:
+            self.neighbours.observe_all({})
+            self.fdb.observe_all({})
+        self._index = index
+        return Difference(index, differences, tuple(self._steps(None)))
+
+    def remove(self) -> bool:
+        """Remove the device, and with it all its entries; whether it was there.  Raises Refuse if it is not ours."""
+        removed = self._links.delete(self._link.name)
+        self._index = None
+        self.doubt()
+        return removed
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _read_entries(self, index: int) -> None:
+        self.neighbours.observe_all(neighbours.dump_neighbours(index))
+        self.fdb.observe_all(neighbours.dump_fdb(index))
+        self._entries_unsure = False
+
+    def _steps(self, limit: int | None) -> list[Step]:
+        """The way to a MAC before the address that leads to it; on the way back the other way round."""
+        vteps, macs = self.fdb.steps(limit)
+        pairs, addresses = self.neighbours.steps(None if limit is None else max(0, limit - len(vteps) - len(macs)))
+        return [
+            *(SetFdb(mac, vtep) for mac, vtep in vteps),
+            *(SetNeighbour(address, mac) for address, mac in pairs),
+            *(DropNeighbour(address) for address in addresses),
+            *(DropFdb(mac) for mac in macs),
+        ]
+
+    def _write(self, index: int, limit: int | None, changes: tuple[str, ...], flaws: tuple[str, ...]) -> SyncReport:
+        steps = self._steps(limit)
+        failures = neighbours.write(index, steps) if steps else []
+        failed = {id(failure.step) for failure in failures}
+        written = dropped = 0
+        for step in steps:
+            if id(step) in failed:
+                self._failed(step)
+                continue
+            if isinstance(step, SetNeighbour | SetFdb):
+                written += 1
+            else:
+                dropped += 1
+            self._applied(step)
+        return SyncReport(
+            index=index,
+            changes=changes,
+            written=written,
+            dropped=dropped,
+            failed=len(failures),
+            pending=self.neighbours.pending + self.fdb.pending,
+            reasons=flaws + _reasons(failures),
+        )
+
+    def _applied(self, step: Step) -> None:
+        match step:
+            case SetNeighbour(address, mac):
+                self.neighbours.observe(address, mac)
+            case SetFdb(mac, vtep):
+                self.fdb.observe(mac, vtep)
+            case DropNeighbour(address):
+                self.neighbours.observe(address, None)
+            case DropFdb(mac):
+                self.fdb.observe(mac, None)
+
+    def _failed(self, step: Step) -> None:
+        if isinstance(step, SetNeighbour | DropNeighbour):
+            self.neighbours.failed(step.address)
+        else:
+            self.fdb.failed(step.mac)
+
+
+def describe(step: Step) -> str:
+    """A step in words, for logs and reports."""
+    match step:
+        case SetNeighbour(address, mac):
+            return f"neighbour {address} -> {format_mac(mac)}"
+        case DropNeighbour(address):
+            return f"neighbour {address} -> gone"
+        case SetFdb(mac, vtep):
+            return f"FDB {format_mac(mac)} -> {vtep}"
+        case DropFdb(mac):
+            return f"FDB {format_mac(mac)} -> gone"
+
+
+def _reasons(failures: Sequence[Failure]) -> tuple[str, ...]:
+    """Each sort of failure once, with its first case in full and how many more there are."""
+    sorts = Counter((type(failure.step), failure.errno) for failure in failures)
+    texts = {}
+    for failure in failures:
+        sort = (type(failure.step), failure.errno)
+        if sort not in texts:
+            more = f" (and {sorts[sort] - 1} more)" if sorts[sort] > 1 else ""
+            texts[sort] = f"{describe(failure.step)}: {failure.reason}{more}"
+    return tuple(texts.values())
