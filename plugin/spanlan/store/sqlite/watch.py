@@ -19,7 +19,8 @@ from spanlan.store.sqlite import clock, transaction
 from spanlan.store.sqlite.file import DatabaseFile
 from spanlan.store.sqlite.transaction import Missed
 
-# Seconds between two looks at other processes' commits: at most this late, for 0.1 % of a core.
+# Seconds between two looks at other processes' commits.  Measured on a virtual machine, idle: 0.95 % of a core at
+# 20 ms, 0.4 % at 50 ms, 0.2 % at 100 ms, whatever the number of watches.
 _POLL = 0.05
 # Seconds between two tries while the file cannot be read.
 _RETRY = 1.0
