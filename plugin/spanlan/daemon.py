@@ -28,7 +28,6 @@ from spanlan.drivers import DRIVERS
 from spanlan.errors import SpanlanError
 from spanlan.kernel import facts
 from spanlan.kernel.links import Links
-from spanlan.kernel.monitor import Monitor
 from spanlan.libnetwork.app import create_app
 from spanlan.libnetwork.server import Server
 from spanlan.metrics import Metrics
@@ -57,7 +56,7 @@ class Daemon:
         self.metrics = Metrics()
         self._links = Links()
         self._loop = Loop(self._links, resync=settings.resync)
-        self._drift = Drift(self._loop, Monitor())
+        self._drift = Drift(self._loop)
         self._peers = Peers(self._store, self._loop, me=me, grace=GRACE)
         host = Host(name=me, version=__version__, instance=_instance(settings.state_dir))
         self._liveness = Liveness(self._store, host, ttl=settings.lease_ttl)
@@ -97,7 +96,9 @@ class Daemon:
         self._door = Server(app, settings.socket)
         self._web = None
         if settings.http is not None:
-            self._web = WebServer(settings.http.host, settings.http.port, self.metrics, self.status)
+            self._web = WebServer(
+                settings.http.host, settings.http.port, status=self.status, registry=self.metrics.registry
+            )
         self._peers.on_host_deleted = self._host_deleted
         self._peers.on_store_back = self._store_back
         self._peers.on_segment_in_sync = self._segment_in_sync
@@ -130,17 +131,18 @@ class Daemon:
 
     def status(self) -> Mapping[str, object]:
         """What a person asks first."""
+        segments = self._loop.status()
         return {
             "host": self._settings.host,
             "version": __version__,
+            "ready": self._peers.lost is None and all(segment["in_sync"] for segment in segments),
             "store": self._settings.store,
-            "in_sync": self._peers.lost is None,
-            "lost": self._peers.lost,
+            "store_trouble": self._peers.lost,
             "hosts": sorted(self._peers.hosts),
             "networks": len(self._records.networks()),
             "endpoints": len(self._records.endpoints()),
-            "owed": len(self._records.debts()),
-            "segments": self._loop.status(),
+            "owed_to_the_store": len(self._records.debts()),
+            "segments": segments,
         }
 
     def _sweep(self) -> None:

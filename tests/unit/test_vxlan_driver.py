@@ -70,7 +70,7 @@ class TestOptions:
         assert (chosen.mtu, chosen.container_iface_prefix) == (1400, "lan")
 
     def test_a_bad_mode_is_refused_with_the_modes_there_are(self) -> None:
-        with pytest.raises(Refuse, match="option mode=vlxan: must be one of vxlan.*did you mean vxlan"):
+        with pytest.raises(Refuse, match=r"option mode=vlxan: must be one of vxlan.*did you mean vxlan"):
             drivers.choose({"mode": "vlxan"})
 
     @pytest.mark.parametrize("segment", ["", "a/b", "-x", "x" * 64, "ü", "a b"])

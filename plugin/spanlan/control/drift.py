@@ -10,19 +10,19 @@ import threading
 
 from spanlan.control.loop import Loop
 from spanlan.errors import SpanlanError
-from spanlan.kernel.monitor import FdbSeen, LinkChanged, LinkGone, Monitor, NeighbourSeen, Overrun
+from spanlan.kernel.monitor import AddressesChanged, Event, LinkGone, Monitor, Overrun
 
 log = logging.getLogger(__name__)
 
-Event = LinkGone | LinkChanged | NeighbourSeen | FdbSeen | Overrun
+_LONGEST_WAIT = 60.0  # seconds; only so that the thread is not asleep for ever
 
 
 class Drift:
-    """Feeds the loop with what a :class:`Monitor` sees."""
+    """Feeds the loop with what the monitor sees."""
 
-    def __init__(self, loop: Loop, monitor: Monitor) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._monitor = monitor
+        self._monitor = Monitor(of_interest=lambda index: loop.of_device(index) is not None)
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
     def start(self) -> None:
@@ -37,29 +37,21 @@ class Drift:
 
     def _run(self) -> None:
         try:
-            for event in self._monitor.events():
-                self._take(event)
+            while not self._monitor.closed:
+                for event in self._monitor.events(_LONGEST_WAIT):
+                    self._take(event)
         except SpanlanError:
             log.exception("netlink can no longer be watched; the timer still finds drift")
 
-    def _take(self, event: object) -> None:
+    def _take(self, event: Event) -> None:
         if isinstance(event, Overrun):
             log.info("netlink messages were missed; comparing everything")
             self._loop.doubt_all()
             return
-        if not isinstance(event, LinkGone | LinkChanged | NeighbourSeen | FdbSeen):
+        following = self._loop.of_device(event.interface)
+        if following is None or isinstance(event, AddressesChanged):
             return
-        following = self._loop.of_device(event.index)
-        if following is None:
-            return
-        match event:
-            case NeighbourSeen():
-                following.saw_neighbour(event.address, event.mac)
-            case FdbSeen():
-                following.saw_fdb(event.mac, event.vtep)
-            case LinkGone():
-                log.warning("device %s of segment %s went", event.name, following.segment.name)
-                following.doubt()
-            case LinkChanged():
-                following.doubt()
+        if isinstance(event, LinkGone):
+            log.warning("segment %s: device %s was removed by somebody else", following.segment.name, event.name)
+        following.saw(event)
         self._loop.mark(following.segment.name)

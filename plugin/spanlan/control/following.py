@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from spanlan.drivers.base import Driver
 from spanlan.errors import Broken, SpanlanError
+from spanlan.kernel.monitor import Event
 from spanlan.model.address import IPAddress, from_sortable
 from spanlan.model.cluster import Endpoint, Member, Segment
 from spanlan.model.host import Attachment, VxlanLink
@@ -24,15 +25,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Wanted:
-    """What the loop shall see to in one pass: entries wanted anew (None: no entry), and entries seen in the kernel."""
+class Work:
+    """What the loop shall see to in one pass.
+
+    ``neighbours`` and ``fdb``: entries to want anew (None: no entry).  ``seen``: what the kernel reported.  ``doubt``:
+    compare everything.
+    """
 
     generation: int
     neighbours: dict[IPAddress, Mac | None] = field(default_factory=dict)
     fdb: dict[Mac, IPAddress | None] = field(default_factory=dict)
-    seen_neighbours: list[tuple[IPAddress, Mac | None]] = field(default_factory=list)
-    seen_fdb: list[tuple[Mac, IPAddress | None]] = field(default_factory=list)
-    dump: bool = False
+    seen: list[Event] = field(default_factory=list)
+    doubt: bool = False
 
 
 class Following:
@@ -46,9 +50,8 @@ class Following:
         self._changed = threading.Condition()
         self._view = SegmentView()
         self._touched = Touched()
-        self._seen_neighbours: list[tuple[IPAddress, Mac | None]] = []
-        self._seen_fdb: list[tuple[Mac, IPAddress | None]] = []
-        self._dump = True
+        self._seen: list[Event] = []
+        self._doubt = True
         self._in_sync = False
         self._lost: str | None = "not connected yet"
         self._asked = 1
@@ -119,38 +122,30 @@ class Following:
 
     # -- fed by the kernel's monitor ---------------------------------------------------------------------------------
 
-    def saw_neighbour(self, address: IPAddress, mac: Mac | None) -> None:
-        """The kernel reports a neighbour of the device, or (None) that it went."""
+    def saw(self, event: Event) -> None:
+        """The kernel reports something about the device or its entries."""
         with self._changed:
-            self._seen_neighbours.append((address, mac))
-            self._ask()
-
-    def saw_fdb(self, mac: Mac, vtep: IPAddress | None) -> None:
-        """The kernel reports an FDB entry of the device, or (None) that it went."""
-        with self._changed:
-            self._seen_fdb.append((mac, vtep))
+            self._seen.append(event)
             self._ask()
 
     def doubt(self) -> None:
         """Compare everything with the kernel in the next pass."""
         with self._changed:
-            self._dump = True
+            self._doubt = True
             self._ask()
 
     # -- taken by the loop ---------------------------------------------------------------------------------------------
 
-    def take_work(self) -> Wanted:
+    def take_work(self) -> Work:
         """All that came in since the last pass, worked out."""
         with self._changed:
-            wanted = Wanted(generation=self._asked, dump=self._dump)
+            work = Work(generation=self._asked, seen=self._seen, doubt=self._doubt)
             for address in self._touched.addresses:
-                wanted.neighbours[address] = self._driver.neighbour(self._view, self._me, address)
+                work.neighbours[address] = self._driver.neighbour(self._view, self._me, address)
             for mac in self._touched.macs:
-                wanted.fdb[mac] = self._driver.fdb(self._view, self._me, mac)
-            wanted.seen_neighbours, self._seen_neighbours = self._seen_neighbours, []
-            wanted.seen_fdb, self._seen_fdb = self._seen_fdb, []
-            self._touched, self._dump = Touched(), False
-            return wanted
+                work.fdb[mac] = self._driver.fdb(self._view, self._me, mac)
+            self._touched, self._seen, self._doubt = Touched(), [], False
+            return work
 
     def finished(self, generation: int) -> None:
         """A pass that included everything up to ``generation`` is through."""
@@ -163,7 +158,7 @@ class Following:
         """A pass did not get through; the next one compares everything, for who knows what was done."""
         with self._changed:
             self._trouble = (generation, error)
-            self._dump = True
+            self._doubt = True
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from spanlan.control.following import Following
+from spanlan.control.following import Following, Work
 from spanlan.errors import Broken, SpanlanError
 from spanlan.kernel.links import Links
-from spanlan.kernel.overlay import OverlayState
+from spanlan.kernel.overlay import OverlayState, SyncReport
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Loop:
         with self._wake:
             name = following.segment.name
             self._unwanted.pop(name, None)
-            self._jobs[name] = _Job(following, OverlayState(self._links))
+            self._jobs[name] = _Job(following, OverlayState(following.device, self._links))
             self._dirty.add(name)
             self._wake.notify_all()
 
@@ -87,8 +87,7 @@ class Loop:
 
     def of_device(self, index: int) -> Following | None:
         """The segment whose device has this interface index."""
-        with self._wake:
-            return self._by_index.get(index)
+        return self._by_index.get(index)  # the map is replaced, never changed: no lock is needed to read it
 
     def doubt_all(self) -> None:
         """Compare every segment with the kernel."""
@@ -98,20 +97,21 @@ class Loop:
             job.following.doubt()
             self.mark(job.following.segment.name)
 
-    def status(self) -> dict[str, dict[str, object]]:
+    def status(self) -> list[dict[str, object]]:
         """What each followed segment looks like."""
         with self._wake:
-            jobs = dict(self._jobs)
-        return {
-            name: job.following.status()
+            jobs = sorted(self._jobs.items())
+        return [
+            {"segment": name}
+            | job.following.status()
             | {
                 "device": job.following.device.name,
                 "neighbours": len(job.overlay.neighbours.wanted),
                 "fdb": len(job.overlay.fdb.wanted),
-                "pending": job.overlay.pending,
+                "pending": job.overlay.neighbours.pending + job.overlay.fdb.pending,
             }
-            for name, job in sorted(jobs.items())
-        }
+            for name, job in jobs
+        ]
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -145,16 +145,14 @@ class Loop:
 
     def _take_away(self, unwanted: dict[str, str]) -> None:
         for segment, device in unwanted.items():
+            with self._wake:
+                kept = {i: following for i, following in self._by_index.items() if following.segment.name in self._jobs}
+                self._by_index = kept
             try:
                 self._links.delete(device)
             except SpanlanError as error:
                 log.warning("segment %s: device %s stays: %s", segment, device, error)
             with self._wake:
-                self._by_index = {
-                    index: following
-                    for index, following in self._by_index.items()
-                    if following.segment.name != segment or segment in self._jobs
-                }
                 self._unwanted.pop(segment, None)
                 self._wake.notify_all()
 
@@ -165,17 +163,9 @@ class Loop:
         work = following.take_work()
         self.passes += 1
         try:
-            report = job.overlay.sync(
-                following.device,
-                neighbours=work.neighbours,
-                fdb=work.fdb,
-                seen_neighbours=work.seen_neighbours,
-                seen_fdb=work.seen_fdb,
-                dump=work.dump,
-            )
-            with self._wake:
-                self._by_index = {i: f for i, f in self._by_index.items() if f is not following}
-                self._by_index[report.index] = following
+            _tell(job.overlay, work)
+            report = job.overlay.sync()
+            self._note_device(following, report)
         except SpanlanError as error:
             self._put_off(job, work.generation, error)
         except Exception as error:  # the loop must outlive every surprise, and say it
@@ -183,14 +173,22 @@ class Loop:
             self._put_off(job, work.generation, Broken(f"segment {following.segment.name}: {error!r}"))
         else:
             if report.failed:
-                name = following.segment.name
-                refused = f"segment {name}: the kernel refused {report.failed} entries: {report.reason}"
-                self._put_off(job, work.generation, Broken(refused))
+                name, why = following.segment.name, "; ".join(report.reasons)
+                refused = Broken(f"segment {name}: the kernel refused {report.failed} entries: {why}")
+                self._put_off(job, work.generation, refused)
                 return
             if job.pause:
                 log.info("segment %s: well again", following.segment.name)
             job.pause = job.due = 0.0
             following.finished(work.generation)
+
+    def _note_device(self, following: Following, report: SyncReport) -> None:
+        for change in report.changes:
+            log.info("segment %s: device %s %s", following.segment.name, following.device.name, change)
+        if self._by_index.get(report.index) is not following:
+            with self._wake:
+                others = {index: other for index, other in self._by_index.items() if other is not following}
+                self._by_index = others | {report.index: following}
 
     def _put_off(self, job: _Job, generation: int, error: SpanlanError) -> None:
         if not job.pause:
@@ -199,6 +197,24 @@ class Loop:
         job.due = self._clock() + job.pause
         job.following.failed(generation, error)
         self.mark(job.following.segment.name)
+
+
+def _tell(overlay: OverlayState, work: Work) -> None:
+    """Hand a pass's work to the kernel's tail: first what was seen, so that drift shows by itself, then what is new."""
+    before = overlay.neighbours.pending + overlay.fdb.pending
+    for event in work.seen:
+        overlay.observe(event)
+    drifted = overlay.neighbours.pending + overlay.fdb.pending - before
+    if drifted > 0:
+        log.warning(
+            "device %s: %d entries were changed by somebody else; putting them back", overlay.link.name, drifted
+        )
+    if work.doubt:
+        overlay.doubt()
+    for address, mac in work.neighbours.items():
+        overlay.want_neighbour(address, mac)
+    for mac, vtep in work.fdb.items():
+        overlay.want_fdb(mac, vtep)
 
 
 def sweep(links: Links, wanted_names: Iterable[str]) -> None:

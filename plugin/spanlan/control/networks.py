@@ -13,7 +13,7 @@ from spanlan.control.records import Debt, Records
 from spanlan.control.segments import Segments
 from spanlan.drivers.base import Driver
 from spanlan.errors import Gone, Refuse, Retry
-from spanlan.kernel.facts import VxlanDevice
+from spanlan.kernel.found import FoundVxlan
 from spanlan.model.cluster import Segment
 from spanlan.model.host import Attachment, Underlay
 from spanlan.model.local import Network
@@ -30,7 +30,7 @@ class Machine(Protocol):
     def underlay(self, wanted: str | None) -> Underlay:
         """The interface that carries the tunnels."""
 
-    def vxlan_devices(self) -> Sequence[VxlanDevice]:
+    def vxlan_devices(self) -> Sequence[FoundVxlan]:
         """The VXLAN devices of this host, ours and others'."""
 
 
@@ -169,7 +169,7 @@ def leaving(segment: str, network_id: str) -> Debt:
     return {"what": "network", "segment": segment, "network": network_id}
 
 
-def _refuse_foreign_device(segment: Segment, devices: Sequence[VxlanDevice]) -> None:
+def _refuse_foreign_device(segment: Segment, devices: Sequence[FoundVxlan]) -> None:
     for device in devices:
         if not device.ours and device.vni == segment.vni and device.port == segment.port:
             raise Refuse(

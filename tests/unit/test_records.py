@@ -1,0 +1,114 @@
+"""What this host remembers by itself survives it."""
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from spanlan.control.debts import Debts
+from spanlan.control.records import Debt, Records
+from spanlan.errors import Gone, Refuse, Retry
+from spanlan.model.cluster import Segment
+from spanlan.model.host import Attachment
+from spanlan.model.local import LocalEndpoint, Network
+from spanlan.model.mac import derive_mac
+from spanlan.store.sqlite import SqliteStore
+
+SIX = ip_address("2001:db8::1")
+NETWORK = Network(
+    network_id="n" * 64,
+    segment=Segment("blue", "vxlan", 42, 4789, 1450, 6),
+    attachment=Attachment("eth0", SIX, ttl=3, tos=1, udp_csum=False),
+    prefix="eth",
+    internal=True,
+)
+ENDPOINT = LocalEndpoint(
+    endpoint_id="e" * 64,
+    network_id="n" * 64,
+    segment="blue",
+    addresses=(ip_address("10.0.0.1"), SIX),
+    mac=derive_mac("blue", SIX),
+)
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Callable[[], Records]:
+    """Records as a daemon finds them that starts now."""
+    return lambda: Records(SqliteStore(tmp_path / "host.db"))
+
+
+def test_networks_and_endpoints_are_the_same_after_a_restart(reopen: Callable[[], Records]) -> None:
+    records = reopen()
+    records.remember_network(NETWORK)
+    records.remember_endpoint(ENDPOINT)
+    again = reopen()
+    assert again.network(NETWORK.network_id) == NETWORK
+    assert again.endpoint(ENDPOINT.endpoint_id) == ENDPOINT
+
+
+def test_what_was_forgotten_stays_forgotten(reopen: Callable[[], Records]) -> None:
+    records = reopen()
+    records.remember_endpoint(ENDPOINT)
+    records.forget_endpoint(ENDPOINT.endpoint_id)
+    assert records.endpoint(ENDPOINT.endpoint_id) is None
+    assert reopen().endpoints() == []
+
+
+def test_debts_keep_their_order_over_a_restart(reopen: Callable[[], Records]) -> None:
+    records = reopen()
+    for number in range(12):
+        records.owe({"what": "address", "number": str(number)})
+    again = reopen()
+    again.owe({"what": "address", "number": "12"})
+    assert [debt["number"] for _, debt in again.debts()] == [str(number) for number in range(13)]
+
+
+class TestDebts:
+    def paying(self, records: Records, outcomes: list[Exception | None]) -> tuple[Debts, list[Debt]]:
+        paid: list[Debt] = []
+
+        def pay(debt: Debt) -> None:
+            outcome = outcomes.pop(0) if outcomes else None
+            if outcome is not None:
+                raise outcome
+            paid.append(debt)
+
+        debts = Debts(records, away=lambda: None)
+        debts.ways = {"address": pay}
+        return debts, paid
+
+    def test_a_removal_that_the_store_could_not_take_is_made_up_for_later(self, reopen: Callable[[], Records]) -> None:
+        records = reopen()
+        debts, paid = self.paying(records, [Retry("away")])
+        debts.pay_or_owe({"what": "address", "address": "10.0.0.1"})
+        assert (paid, len(records.debts())) == ([], 1)
+        debts.pay_all()
+        assert [debt["address"] for debt in paid] == ["10.0.0.1"]
+        assert reopen().debts() == []
+
+    def test_while_the_store_is_away_nothing_is_struck_out(self, reopen: Callable[[], Records]) -> None:
+        records = reopen()
+        records.owe({"what": "address", "address": "10.0.0.1"})
+        debts, _ = self.paying(records, [Retry("away")])
+        with pytest.raises(Retry):
+            debts.pay_all()
+        assert len(reopen().debts()) == 1
+
+    @pytest.mark.parametrize("answer", [Gone("not there"), Refuse("not yours")])
+    def test_what_needs_no_paying_any_more_is_struck_out(
+        self, reopen: Callable[[], Records], answer: Exception
+    ) -> None:
+        records = reopen()
+        records.owe({"what": "address", "address": "10.0.0.1"})
+        debts, _ = self.paying(records, [answer])
+        debts.pay_all()
+        assert reopen().debts() == []
+
+    def test_a_store_that_is_known_to_be_away_is_not_tried(self, reopen: Callable[[], Records]) -> None:
+        records = reopen()
+        debts, paid = self.paying(records, [])
+        away = Debts(records, away=lambda: "no route")
+        away.ways = debts.ways
+        away.pay_or_owe({"what": "address", "address": "10.0.0.1"})
+        assert (paid, len(records.debts())) == ([], 1)
