@@ -27,7 +27,7 @@ _LONGEST_WAIT = 6.0  # seconds for the segment to be in sync and in the kernel
 class Machine(Protocol):
     """What this module must know about the host (:mod:`spanlan.kernel.facts`)."""
 
-    def underlay(self, wanted: str | None) -> Underlay:
+    def underlay(self, name_or_address: str | None = None) -> Underlay:
         """The interface that carries the tunnels."""
 
     def vxlan_devices(self) -> Sequence[FoundVxlan]:

@@ -6,7 +6,6 @@ Reads only.  Answers hold for the moment they were asked: nothing is kept.
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from spanlan.errors import Refuse
 from spanlan.kernel import netlink
 from spanlan.kernel.found import FoundLink, FoundVxlan, read_link, read_vxlan
 from spanlan.model.address import IPAddress, IPNetwork, ip_address, ip_network
+from spanlan.model.host import Underlay
 
 _AF_INET: Final = 2
 _AF_INET6: Final = 10
@@ -30,15 +30,6 @@ _IFA_F_DEPRECATED: Final = 0x20
 _PASSING6: Final = _IFA_F_TEMPORARY | _IFA_F_DADFAILED | _IFA_F_DEPRECATED
 
 _HINT: Final = "set SPANLAN_UNDERLAY to the interface, or the address, that reaches the other hosts"
-
-
-@dataclass(frozen=True, slots=True)
-class Underlay:
-    """Where tunnels start.  ``mtu``: bytes.  ``addresses``: of global scope, never empty, the best one first."""
-
-    interface: str
-    mtu: int
-    addresses: tuple[IPAddress, ...]
 
 
 def underlay(name_or_address: str | None = None) -> Underlay:

@@ -70,7 +70,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Underlay:
-    """The interface that carries the tunnels: its name, MTU in bytes and addresses, the preferred ones first."""
+    """Where tunnels start: the interface, its MTU in bytes, and its addresses of global scope, the preferred ones first."""
 
     interface: str
     mtu: int
