@@ -70,7 +70,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Underlay:
-    """Where tunnels start: the interface, its MTU in bytes, and its addresses of global scope, the preferred ones first."""
+    """Where tunnels start: the interface, its MTU in bytes, and its global addresses, the preferred ones first."""
 
     interface: str
     mtu: int
