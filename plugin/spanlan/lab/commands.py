@@ -68,10 +68,9 @@ def popen(
     command: Sequence[str | Path], *, env: Mapping[str, str], options: Mapping[str, Any]
 ) -> "subprocess.Popen[str]":
     """Start and return at once.  ``options`` (of subprocess.Popen) go over pipes for both outputs and no input."""
-    defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": env}
-    process: subprocess.Popen[str] = subprocess.Popen(
-        [str(word) for word in command], text=True, **(defaults | options)
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    settings: dict[str, Any] = {**pipes, "env": env, **options}
+    process: subprocess.Popen[str] = subprocess.Popen([str(word) for word in command], text=True, **settings)
     return process
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Host:
         self.name = host_name(number)
         self.address = f"10.99.0.{number}"
         self.address6 = f"fd99::{number}"
+        self.mac = f"02:99:00:00:00:{number:02x}"
         self.netns = names.netns(self.name)
         self.run_dir = names.run_dir / self.name
         self.disk = names.disk_dir / self.name
@@ -141,6 +143,8 @@ class Host:
         commands.run(["ip", "-n", lan, "link", "set", port, "master", LAN, "up"])
         setup = (
             "link set lo up",
+            # A network card keeps its address over a crash; the neighbours of this host remember it.
+            f"link set eth0 address {self.mac}",
             f"addr add {self.address}/24 dev eth0",
             f"addr add {self.address6}/64 dev eth0 nodad",
             "link set eth0 up",
@@ -166,7 +170,7 @@ class Host:
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on the host to its end.  ``timeout`` in seconds; errors as :func:`commands.run`."""
-        env = self._environment(env)
+        env = self.environment(env)
         return commands.run(self.inside(command), timeout=timeout, check=check, input=input, env=env)
 
     def popen(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
@@ -174,7 +178,7 @@ class Host:
 
         The process object stands for nsenter(1): when that ends, for whatever reason, the program is killed.
         """
-        return commands.popen(self.inside(command), env=self._environment(None), options=options)
+        return commands.popen(self.inside(command), env=self.environment(), options=options)
 
     def inside(self, command: Sequence[str | Path]) -> list[str]:
         """The command line that runs ``command`` on the host."""
@@ -183,7 +187,8 @@ class Host:
         leash = ("setpriv", "--pdeathsig", "KILL", "--")
         return [*into, *leash, *(str(word) for word in command)]
 
-    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Environment of a program that is run on the host."""
         return commands.environment(self._names.mark(f"{self.name}.run"), more)
 
     # -- the engine
@@ -196,7 +201,7 @@ class Host:
     def docker_environment(self) -> dict[str, str]:
         """Environment in which the docker command talks to this engine, whatever contexts the user has."""
         more = {"DOCKER_HOST": f"unix://{self.docker_socket}", "DOCKER_CONFIG": str(self.run_dir / "docker-config")}
-        return self._environment(more)
+        return self.environment(more)
 
     def docker(
         self,
@@ -247,11 +252,14 @@ class Host:
         """End dockerd at once (SIGKILL); its containers and containerd live on."""
         self.engine.end(signal.SIGKILL)
 
-    def _await_engine(self) -> None:
-        def answers() -> bool:
-            return unix_http.status(self.docker_socket, "GET", "/_ping") == 200  # noqa: PLR2004
+    def engine_answers(self) -> bool:
+        """Whether dockerd answers requests."""
+        return self.up and unix_http.status(self.docker_socket, "GET", "/_ping") == HTTPStatus.OK
 
-        self.engine.wait_until(answers, seconds=ENGINE_SECONDS, what=f"the first answer of {self.name}'s engine")
+    def _await_engine(self) -> None:
+        self.engine.wait_until(
+            self.engine_answers, seconds=ENGINE_SECONDS, what=f"the first answer of {self.name}'s engine"
+        )
 
     def _import_image(self) -> None:
         tarball, key = image.tarball()
@@ -292,11 +300,14 @@ class Host:
         """End the daemon at once (SIGKILL)."""
         self.daemon.end(signal.SIGKILL)
 
-    def _await_daemon(self) -> None:
-        def answers() -> bool:
-            return unix_http.status(self.plugin_socket, "POST", "/Plugin.Activate") == 200  # noqa: PLR2004
+    def daemon_answers(self) -> bool:
+        """Whether the daemon answers what an engine asks first."""
+        return self.up and unix_http.status(self.plugin_socket, "POST", "/Plugin.Activate") == HTTPStatus.OK
 
-        self.daemon.wait_until(answers, seconds=DAEMON_SECONDS, what=f"the first answer of {self.name}'s daemon")
+    def _await_daemon(self) -> None:
+        self.daemon.wait_until(
+            self.daemon_answers, seconds=DAEMON_SECONDS, what=f"the first answer of {self.name}'s daemon"
+        )
 
     # -- tidying
 

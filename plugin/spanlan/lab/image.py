@@ -1,8 +1,8 @@
 """The container image of the lab, made of this machine's own programs: no registry, no download.
 
-BusyBox gives the shell and a hundred small tools; ``ip``, ``bridge``, ``ping``, ``curl``, ``iperf3`` and ``tcpdump``
-are the real ones, with the shared libraries that ldd(1) names.  BusyBox's shell prefers its own applets to programs on
-``PATH``: where both exist, only the real one gets a name here, and a script that means it writes ``/bin/ip``.
+BusyBox gives a hundred small tools; ``sh``, ``ip``, ``bridge``, ``ping``, ``curl``, ``iperf3`` and ``tcpdump`` are the
+real ones, with the shared libraries that ldd(1) names.  The shell is not BusyBox's, because that one prefers its own
+applets to programs on ``PATH``: ``ip`` would be the small one, without JSON and without ``bridge`` beside it.
 Static BusyBox ``wget`` crashes in name resolution on some machines: use ``curl``.
 """
 
@@ -20,9 +20,9 @@ from spanlan.lab.requirements import path_of
 
 NAME = "spanlan-lab:latest"
 LABEL = "spanlan.lab.image"
-PROGRAMS = ("ip", "bridge", "ping", "curl", "iperf3", "tcpdump")
+PROGRAMS = ("sh", "ip", "bridge", "ping", "curl", "iperf3", "tcpdump")
 
-_FORMAT = "1"
+_FORMAT = "2"
 _FOLDERS = ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var", "www")
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",

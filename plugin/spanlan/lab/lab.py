@@ -20,7 +20,7 @@ from spanlan.lab import image, removal, requirements
 from spanlan.lab.host import Equipment, Host
 from spanlan.lab.lan import Etcd, Lan
 from spanlan.lab.lock import exclusive
-from spanlan.lab.names import DEFAULT_NAME, LAN, MOST_HOSTS, RUN_ROOT, Names
+from spanlan.lab.names import DEFAULT_NAME, MOST_HOSTS, RUN_ROOT, Names
 
 UP_PATIENCE, DOWN_PATIENCE = 2.0, 120.0
 
@@ -180,6 +180,3 @@ class Lab:
 
 def _down(name: str) -> str:
     return "spanlan lab down" if name == DEFAULT_NAME else f"spanlan lab down --name {name}"
-
-
-__all__ = ["LAN", "Lab"]

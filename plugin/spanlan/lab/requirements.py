@@ -21,6 +21,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "sysctl": "procps",
     "ldd": "libc-bin",
+    "sh": "dash",
     "ping": "iputils-ping",
     "curl": "curl",
     "iperf3": "iperf3",
