@@ -98,7 +98,7 @@ def parse(  # noqa: PLR0913 - the last three only change words
             continue
         field = known.get(name)
         if field is None:
-            mistakes.append(_unknown(name, [*known, *also_known], word, spell))
+            mistakes.append(unknown(name, [*known, *also_known], word, spell))
             continue
         spec: Spec = field.metadata[_SPEC]
         try:
@@ -113,6 +113,14 @@ def parse(  # noqa: PLR0913 - the last three only change words
     if mistakes:
         raise Refuse("; ".join(mistakes))
     return table(**values)
+
+
+def unknown(name: str, known: Sequence[str], word: str = "option", spell: Callable[[str], str] = str) -> str:
+    """The message for a name that is not in ``known``: it names the nearest one, or all.  ``spell`` as for parse."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"unknown {word} {spell(name)}: did you mean {spell(near[0])}?"
+    return f"unknown {word} {spell(name)}: known are {', '.join(spell(one) for one in sorted(known))}"
 
 
 def describe(table: type[Any]) -> list[Row]:
@@ -192,10 +200,3 @@ def _names(field: dataclasses.Field[Any]) -> tuple[str, ...]:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _unknown(name: str, known: Sequence[str], word: str, spell: Callable[[str], str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"unknown {word} {spell(name)}: did you mean {spell(near[0])}?"
-    return f"unknown {word} {spell(name)}: known are {', '.join(spell(one) for one in sorted(known))}"

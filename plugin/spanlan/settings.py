@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from spanlan.control.ipam import DEFAULT_POOLS, parse_default_pools
 from spanlan.errors import Refuse
 from spanlan.model.address import ip_address
-from spanlan.options import Row, choice, describe, name, number, option, parse
+from spanlan.options import Row, choice, describe, name, number, option, parse, unknown
 
 PREFIX = "SPANLAN_"
 
@@ -125,6 +126,15 @@ def _listen_parts(text: str) -> Listen | None:
     return Listen(six or host, int(port)) if bracketed_is_right and int(port) in _PORTS else None
 
 
+def _default_pools(text: str) -> str:
+    if not parse_default_pools(text):
+        raise ValueError("at least one network with the size of its pools, such as 10.64.0.0/11/20")
+    return text
+
+
+_default_pools.values = getattr(parse_default_pools, "values", "text")  # type: ignore[attr-defined]
+
+
 def _plain(text: str) -> str:
     if not text.isprintable():
         raise ValueError("printable text")
@@ -190,10 +200,9 @@ class Settings:
         parse=_file, default=None, help="File whose first line is the password of the etcd user."
     )
     default_pools: str = option(
-        parse=_plain,
-        default="10.201.0.0/16/24,fd5a:201::/48/64",
-        values="CIDR/SIZE,…",
-        help="Pools for networks without --subnet: each base network is cut into subnets of SIZE bits.",
+        parse=_default_pools,
+        default=DEFAULT_POOLS,
+        help="Where networks without --subnet get one: networks, each with the prefix length of its pools.",
     )
     lease_ttl: int = option(
         parse=number(3, 3600),
@@ -249,7 +258,11 @@ def read(
 
     if not given.get("host"):
         given["host"] = host_name()
-    settings = parse(Settings, given, word="setting", spell=spell, more=_at_odds(given, spell))
+    known = [row.names[0] for row in describe(Settings)]
+    mistakes = [unknown(field, known, "setting", variable) for field in given if field not in known]
+    mistakes += _at_odds(given, spell)
+    given = {field: text for field, text in given.items() if field in known}
+    settings = parse(Settings, given, word="setting", spell=spell, more=mistakes)
     if settings.host == "localhost" and not settings.store.startswith("sqlite:"):
         raise Refuse("setting SPANLAN_HOST=localhost: must be a name that no other host of the cluster has")
     return settings
