@@ -137,20 +137,21 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            with self._lock:
-                wanted = not job.given_up
-                if wanted:
-                    job.thread = threading.get_ident()
-                    job.begun_at = time.monotonic()
-                    self._running.add(job)
-            if wanted:
+            if self._begin(job):
                 self._do(job)
+                self._end(job)
             del job
-            with self._lock:
-                if self._waiting:
-                    self._waiting -= 1
-                else:
-                    self._idle += 1
+
+    def _begin(self, job: _Job) -> bool:
+        """Whether the job is still wanted; if not, this worker is free for the next one."""
+        with self._lock:
+            if job.given_up:
+                self._free_worker()
+                return False
+            job.thread = threading.get_ident()
+            job.begun_at = time.monotonic()
+            self._running.add(job)
+            return True
 
     def _do(self, job: _Job) -> None:
         try:
@@ -160,15 +161,25 @@ class Workers:
             job.error = error
         except BaseException as error:  # noqa: BLE001 - a handler must not end the worker that runs it
             job.error = Broken(f"{job.what} tried to end its thread ({type(error).__name__})")
+
+    def _end(self, job: _Job) -> None:
         with self._lock:
             job.ended = True
             self._running.discard(job)
-            if not job.given_up:
-                job.finished.release()
-                return
+            # Before the answer goes out: whoever asks next finds this worker free and needs no new one.
+            self._free_worker()
+        if not job.given_up:
+            job.finished.release()
+            return
         seconds = time.monotonic() - job.begun_at
         end = "well" if job.error is None else f"with {type(job.error).__name__}: {job.error}"
         _log.warning("%s ended %s after %.1f s, when dockerd had its answer already", job.what, end, seconds)
+
+    def _free_worker(self) -> None:
+        if self._waiting:
+            self._waiting -= 1
+        else:
+            self._idle += 1
 
 
 def _place(frame: FrameType | None) -> str:
