@@ -113,7 +113,7 @@ def _endpoint(url: str, server: str) -> str:
 
 def _open_etcd(address: EtcdAddress, credentials: Credentials) -> Store:
     _check(address, credentials)
-    # Here, because gRPC takes a quarter of a second and 20 MB that a host with a store of its own need not spend.
+    # Here, because gRPC takes a tenth of a second and 20 MB that a host with a store of its own need not spend.
     from spanlan.store.etcd import EtcdStore  # noqa: PLC0415
 
     return EtcdStore(
