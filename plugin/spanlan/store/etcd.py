@@ -8,12 +8,18 @@ Made after any fork, never before: the client's threads are not in the child.
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from spanlan import deadline
 from spanlan.errors import Broken, Gone, Retry
+
+# gRPC writes to standard error on its own, several lines a failed handshake; what matters of it is in our errors.
+# It looks at this once, when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from spanlan.store import etcd3
 from spanlan.store.base import (
     Absent,

@@ -44,9 +44,9 @@ _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "u
 _NOT_LET_IN: Final = (*_STALE_TOKEN, "authentication failed", "permission denied")
 _AUTH_IS_OFF: Final = "authentication is not enabled"
 _COMPACTED: Final = "required revision has been compacted"
-_TLS_WORDS: Final = ("handshake", "certificate", "ssl", "tls")
 
 _SHORTEST_ATTEMPT: Final = 0.3
+_LONGEST_LOOK: Final = 1.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 
@@ -89,12 +89,6 @@ class Failure:
         if denied or any(words in self.text for words in _NOT_LET_IN):
             return Denied(self.code.name, self.text)
         return Rejected(self.code.name, self.text)
-
-
-def unreachable(reasons: dict[str, str], *, outcome_unknown: bool = False) -> Unreachable:
-    """The error for "nobody answered": Untrusted if TLS is what failed somewhere."""
-    trouble = any(word in reason.lower() for reason in reasons.values() for word in _TLS_WORDS)
-    return (Untrusted if trouble else Unreachable)(reasons, outcome_unknown=outcome_unknown)
 
 
 class Budget:
@@ -223,6 +217,7 @@ class Caller:
 
     def _call(self, name: str, request: Any, budget: Budget, *, resend: bool) -> Answer:
         reasons: dict[str, str] = {}
+        untrusted: dict[str, str] = {}
         maybe_done = False
         while True:
             connection = self.endpoints.current()
@@ -230,13 +225,26 @@ class Caller:
                 message = self._ask(connection, name, request, budget.share())
             except _NoAnswerError as error:
                 self.endpoints.failed(connection)
+                if connection.endpoint not in reasons:
+                    untrusted |= self.tls_trouble(connection, error.failure, budget.left)
                 reasons[connection.endpoint] = error.failure.reason
                 maybe_done = maybe_done or error.sent
+                if len(untrusted) == len(self.endpoints):
+                    raise Untrusted(untrusted) from error
                 if (error.sent and not resend) or not budget.another():
-                    raise unreachable(reasons, outcome_unknown=maybe_done) from error
+                    kind = Untrusted if untrusted else Unreachable
+                    raise kind(reasons | untrusted, outcome_unknown=maybe_done) from error
             else:
                 connection.proven = True
                 return Answer(message, maybe_done)
+
+    def tls_trouble(self, connection: Connection, failure: Failure, seconds: float) -> dict[str, str]:
+        """Why TLS with this endpoint fails, if that is why a call failed: ``{endpoint: reason}``, or nothing."""
+        answered = failure.text.startswith("etcdserver: ")
+        if answered or failure.code is not grpc.StatusCode.UNAVAILABLE or seconds <= 0:
+            return {}
+        trouble = self.endpoints.trust.trouble(connection.endpoint, min(seconds, _LONGEST_LOOK))
+        return {connection.endpoint: trouble} if trouble else {}
 
     def _ask(self, connection: Connection, name: str, request: Any, seconds: float) -> Any:
         """Ask one endpoint; twice, if it refused our token the first time.  Raises _NoAnswerError, Rejected, Closed."""

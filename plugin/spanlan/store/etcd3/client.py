@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from spanlan.store.etcd3.calls import Caller, Login
-from spanlan.store.etcd3.connections import Endpoints, tls_credentials
+from spanlan.store.etcd3.connections import Endpoints
 from spanlan.store.etcd3.errors import LeaseLost, Rejected
 from spanlan.store.etcd3.leases import Lease
 from spanlan.store.etcd3.transactions import LARGEST, prefix_end
+from spanlan.store.etcd3.trust import Trust
 from spanlan.store.etcd3.values import KeyValue, Listing, Transacted
 from spanlan.store.etcd3.watching import Watcher, WatchSpec
 from spanlan.store.etcd3.wire import SortOrder, SortTarget, messages
@@ -43,9 +44,9 @@ class Client:
         timeout: float = 5.0,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        credentials = tls_credentials(ca, cert, key) if tls or ca or cert else None
+        trust = Trust(tls=bool(tls or ca or cert), ca=ca, cert=cert, key=key)
         login = Login(user, password or "") if user else None
-        self._endpoints = Endpoints(endpoints, credentials, options)
+        self._endpoints = Endpoints(endpoints, trust, options)
         self._caller = Caller(self._endpoints, login, timeout)
         self.timeout = timeout
 

@@ -7,12 +7,12 @@ against the wrong one, and moves on only when a connection breaks, not when a se
 import random
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
 from spanlan.store.etcd3.errors import Closed
+from spanlan.store.etcd3.trust import Trust
 from spanlan.store.etcd3.wire import METHODS
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
@@ -37,20 +37,6 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # etcd is never behind an HTTP proxy, whatever https_proxy says.
     ("grpc.enable_http_proxy", 0),
 )
-
-_SYSTEM_AUTHORITIES: Final = (
-    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine
-    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
-    Path("/etc/ssl/ca-bundle.pem"),  # SUSE
-)
-
-
-def tls_credentials(ca: bytes | None, cert: bytes | None, key: bytes | None) -> grpc.ChannelCredentials:
-    """What a channel needs for TLS, all PEM; without ``ca`` the system's authorities are trusted."""
-    if ca is None:
-        bundle = next((path for path in _SYSTEM_AUTHORITIES if path.exists()), None)
-        ca = bundle.read_bytes() if bundle else None
-    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
 
 
 class Connection:
@@ -91,16 +77,12 @@ class Connection:
 class Endpoints:
     """All endpoints of a cluster, one of which is current.  It starts anywhere, so that clients spread over members."""
 
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        credentials: grpc.ChannelCredentials | None,
-        options: Sequence[tuple[str, Any]] = (),
-    ) -> None:
+    def __init__(self, endpoints: Sequence[str], trust: Trust, options: Sequence[tuple[str, Any]] = ()) -> None:
         if not endpoints:
             raise ValueError("an etcd client needs at least one endpoint")
         self.names = tuple(endpoints)
-        self._credentials = credentials
+        self.trust = trust
+        self._credentials = trust.credentials()
         self._options = (*CHANNEL_OPTIONS, *options)
         self._lock = threading.Lock()
         self._open: dict[str, Connection] = {}

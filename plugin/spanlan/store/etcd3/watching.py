@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 
 import grpc
 
-from spanlan.store.etcd3.calls import Caller, Failure, unreachable
+from spanlan.store.etcd3.calls import Caller, Failure
 from spanlan.store.etcd3.connections import Connection
-from spanlan.store.etcd3.errors import Closed, Compacted, Denied, Unreachable
+from spanlan.store.etcd3.errors import Closed, Compacted, Denied, Unreachable, Untrusted
 from spanlan.store.etcd3.values import Connected, Disconnected, Event, Events, Happening, Progress
 from spanlan.store.etcd3.wire import EventType, messages
 
@@ -200,4 +200,5 @@ class Watcher:
                 return None
             raise error
         self._caller.endpoints.failed(connection)
-        return unreachable({connection.endpoint: failure.reason})
+        trouble = self._caller.tls_trouble(connection, failure, self._caller.timeout)
+        return Untrusted(trouble) if trouble else Unreachable({connection.endpoint: failure.reason})
