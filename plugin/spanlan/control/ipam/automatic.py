@@ -18,8 +18,9 @@ from spanlan.control.ipam.addresses import Addresses, exhausted
 from spanlan.control.ipam.pool_id import PoolId
 from spanlan.errors import Refuse, Retry
 from spanlan.model.address import IPAddress
+from spanlan.model.pool import HeldAddress
 from spanlan.store import codec, keys
-from spanlan.store.base import Absent, Condition, Entry, Put, Store, Unchanged
+from spanlan.store.base import Absent, Commit, Condition, Entry, Put, Store, Unchanged
 
 _PATIENCE = 6.0
 _WIDEST_CHOICE = 256
@@ -41,29 +42,31 @@ class Automatic:
         with self._turn(key):
             if key not in self._cursors:
                 self._cursors[key] = self._store.get(key)
-            for attempt in attempts(f"pool {pool_id.cidr}: other hosts took each address that was picked"):
-                address = self._try_claim(pool_id, key, attempt)
-                if address is not None:
-                    return address
+            # The first attempt insists that the cursor is as we know it; whoever else picked here has moved it.  To
+            # insist again would let one host at a time through, when the addresses alone keep them apart.
+            insist, choice = True, 1
+            for _ in attempts(f"pool {pool_id.cidr}: other hosts took each address that was picked"):
+                held = self._addresses.new_claim(pool_id, self._pick(pool_id, self._cursors[key], choice=choice))
+                commit = self._try(pool_id, held, key, insist=insist)
+                if self._addresses.is_ours(commit, pool_id, held):
+                    return held.address
+                taken = commit.current[keys.address(pool_id.space, pool_id.cidr, held.address)] is not None
+                if taken and not insist:
+                    choice = min(4 * choice, _WIDEST_CHOICE)
+                insist = False
         raise AssertionError
 
-    def _try_claim(self, pool_id: PoolId, key: str, attempt: int) -> IPAddress | None:
-        """Pick an address and claim it; None if another host was faster."""
+    def _try(self, pool_id: PoolId, held: HeldAddress, key: str, *, insist: bool) -> Commit:
+        """Write the claim and move the cursor to it."""
         cursor = self._cursors[key]
-        address = self._pick(pool_id, cursor, choice=min(4**attempt, _WIDEST_CHOICE))
-        # The first attempt insists that the cursor is as we know it; whoever else picked here has moved it.  To insist
-        # again would let one host at a time through, when the addresses alone keep them apart.
-        insist: list[Condition] = []
-        if attempt == 0:
-            insist = [Absent(key) if cursor is None else Unchanged(key, cursor.revision)]
-        held = self._addresses.new_claim(pool_id, address)
-        moved = codec.encode_cursor(address)
-        commit = self._addresses.commit_claim(pool_id, held, insist, [Put(key, moved)])
+        unmoved: Condition = Absent(key) if cursor is None else Unchanged(key, cursor.revision)
+        moved = codec.encode_cursor(held.address)
+        commit = self._addresses.commit_claim(pool_id, held, [unmoved] if insist else [], [Put(key, moved)])
         if commit.succeeded:
             self._cursors[key] = Entry(key, moved, commit.revision)
         elif key in commit.current:
             self._cursors[key] = commit.current[key]
-        return address if self._addresses.is_ours(commit, pool_id, held) else None
+        return commit
 
     def _pick(self, pool_id: PoolId, cursor: Entry | None, *, choice: int) -> IPAddress:
         span = picking.pickable(pool_id.cidr, pool_id.range)

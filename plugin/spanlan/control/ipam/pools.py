@@ -191,7 +191,6 @@ class Pools:
         index = self.index()
         commit = self._store.commit(
             [known.condition, index.condition],
-            # Not the pool's key as a prefix: 10.0.0.0-1 is a prefix of 10.0.0.0-16.
             [Delete(known.key), DeletePrefix(f"{known.key}/"), index.without_pool(space, cidr)],
         )
         if commit.succeeded:
