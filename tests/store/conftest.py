@@ -3,12 +3,13 @@
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from store.etcd_server import EtcdServer
+from store.etcd_server import EtcdCluster, EtcdServer
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,27 @@ def etcd(etcd_directory: Path) -> Iterator[EtcdServer]:
     server = EtcdServer(etcd_directory / "shared").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fragile(etcd_directory: Path) -> Iterator[EtcdServer]:
+    """A running etcd for one test alone, which may do to it what it likes."""
+    server = EtcdServer(Path(tempfile.mkdtemp(dir=etcd_directory))).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cluster(etcd_directory: Path) -> Iterator[EtcdCluster]:
+    """Three running members for one test alone."""
+    members = EtcdCluster(Path(tempfile.mkdtemp(dir=etcd_directory)))
+    try:
+        yield members.start()
+    finally:
+        members.stop()
+
+
+@pytest.fixture
+def root() -> str:
+    """A root in the shared etcd that no other test uses."""
+    return f"/test-{uuid.uuid4()}"

@@ -83,7 +83,7 @@ class Endpoints:
         self.names = tuple(endpoints)
         self.trust = trust
         self._credentials = trust.credentials()
-        self._options = (*CHANNEL_OPTIONS, *options)
+        self._options = tuple((dict(CHANNEL_OPTIONS) | dict(options)).items())
         self._lock = threading.Lock()
         self._open: dict[str, Connection] = {}
         self._current = random.randrange(len(self.names))  # noqa: S311 - not a secret

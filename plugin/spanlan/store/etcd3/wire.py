@@ -187,7 +187,6 @@ TABLE: Final[Mapping[str, Mapping[str, Field]]] = {
         "start_revision": Field(3, "int64"),
         "progress_notify": Field(4, "bool"),
         "prev_kv": Field(6, "bool"),
-        "watch_id": Field(7, "int64"),
         "fragment": Field(8, "bool"),
     },
     "WatchCancelRequest": {"watch_id": Field(1, "int64")},
