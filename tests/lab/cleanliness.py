@@ -38,7 +38,9 @@ def heal(lab: Lab) -> None:
     for host in lab.hosts:
         if not host.up:
             host.boot()
-        if lab.equipment.daemon and not host.daemon.running:
+        if lab.equipment.daemon and not host.daemon_answers():
+            host.kill_daemon()
             host.start_daemon()
-        if not host.engine.running:
+        if not host.engine_answers():
+            host.kill_engine()
             host.start_engine()

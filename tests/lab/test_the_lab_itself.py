@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import spanlan
+from lab.cleanliness import leftovers
 from spanlan.errors import Broken, Gone, Refuse, Retry
 from spanlan.lab import IMAGE, Lab, commands, processes, removal, requirements
 from spanlan.lab.commands import until
@@ -29,9 +30,9 @@ def plain_lab(raise_lab: MakeLab) -> Lab:
     return raise_lab(hosts=2, daemon=False)
 
 
-def python(code: str, *arguments: str) -> "subprocess.Popen[str]":
+def python(*arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", code, *arguments],
+        [sys.executable, "-u", *arguments],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -40,8 +41,7 @@ def python(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def command_line(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    code = "import sys; from spanlan.cli.lab import lab; lab(prog_name='spanlan lab')"
-    process = python(code, *arguments)
+    process = python("-m", "spanlan", "lab", *arguments)
     output, _ = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, output)
 
@@ -113,7 +113,7 @@ class TestDown:
     ) -> None:
         ruin = make_lab(hosts=2, daemon=False, up=False)
         code = "import sys; from spanlan.lab import Lab; Lab(sys.argv[1], hosts=2, daemon=False, progress=print).up()"
-        with python(code, ruin.name) as upping:
+        with python("-c", code, ruin.name) as upping:
             assert upping.stdout is not None
             for line in upping.stdout:
                 if line.startswith(reached):
@@ -337,6 +337,23 @@ class TestDaemons:
         keys = clean_lab.store_keys("/spanlan/v1/hosts/")
         assert keys == ["/spanlan/v1/hosts/host1", "/spanlan/v1/hosts/host2"]
 
+    def test_with_an_ipv6_underlay_the_daemons_offer_ipv6_tunnel_ends(self, make_lab: MakeLab) -> None:
+        lab = make_lab(hosts=1, ipv6_underlay=True)
+        assert lab.hosts[0].address6 in lab.etcdctl("get", "--print-value-only", "/spanlan/v1/hosts/host1").stdout
+
+    def test_what_a_test_leaves_behind_is_noticed(self, clean_lab: Lab) -> None:
+        host = clean_lab.hosts[1]
+        host.run(["ip", "link", "add", "forgotten", "type", "bridge"])
+        host.run(["ip", "link", "set", "forgotten", "alias", "spanlan segment x"])
+        host.docker("create", "--name", "forgotten", IMAGE)
+        clean_lab.etcdctl("put", "/spanlan/v1/segments/x", "")
+        left = " ".join(leftovers(clean_lab))
+        assert "store key /spanlan/v1/segments/x" in left
+        assert "host2: container" in left
+        assert "bridge link forgotten" in left
+        host.run(["ip", "link", "del", "forgotten"])
+        clean_lab.etcdctl("del", "/spanlan/v1/segments/x")
+
     def test_a_daemon_can_be_stopped_killed_and_started_with_other_settings(self, clean_lab: Lab) -> None:
         host = clean_lab.hosts[0]
         host.stop_daemon()
@@ -354,7 +371,7 @@ class TestCommands:
         assert "etcd at 10.99.0.250:2379 answers" in said
         for host in plain_lab.hosts:
             line = next(line.split() for line in said.splitlines() if host.name in line)
-            assert line[1:5] == [host.address, host.address6, "up", "down"]
+            assert line[1:5] == [host.address, host.address6, "up", "-"]
 
     def test_exec_gives_output_and_exit_status_of_the_command(self, plain_lab: Lab) -> None:
         result = command_line("exec", "--name", plain_lab.name, "host2", "--", "sh", "-c", "hostname; exit 3")
@@ -380,8 +397,7 @@ class TestCommands:
 
     def test_a_terminated_up_takes_its_half_made_lab_down(self, make_lab: MakeLab) -> None:
         lab = make_lab(up=False)
-        code = "from spanlan.cli.lab import lab; lab(prog_name='spanlan lab')"
-        with python(code, "up", "--no-daemon", "--name", lab.name) as upping:
+        with python("-m", "spanlan", "lab", "up", "--no-daemon", "--name", lab.name) as upping:
             assert upping.stdout is not None
             assert any("host1 boots" in line for line in upping.stdout)
             upping.terminate()

@@ -16,7 +16,7 @@ from spanlan.errors import Broken, Gone, Refuse
 from spanlan.lab import IMAGE, Lab, removal
 from spanlan.lab.commands import environment_of_caller
 from spanlan.lab.names import DEFAULT_NAME, MOST_HOSTS
-from spanlan.lab.requirements import path_of
+from spanlan.lab.requirements import check_root, path_of
 
 _PASS_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _COLUMNS = ("{:<8}", "{:<13}", "{:<10}", "{:<8}", "{:<8}", "{:<10}", "{}")
@@ -49,14 +49,7 @@ def lab() -> None:
 )
 @click.option("--ipv6-underlay", is_flag=True, help="Let the tunnels between the hosts run over IPv6.")
 @click.option("--no-daemon", is_flag=True, help="Start no spanlan daemons, only engines and etcd.")
-@click.option(
-    "--docker",
-    default="docker",
-    envvar="SPANLAN_LAB_DOCKER",
-    show_default=True,
-    show_envvar=True,
-    help="Docker command line client to use.",
-)
+@click.option("--docker", default="docker", show_default=True, help="Docker command line client to use.")
 @name_option
 def up(hosts: int, ipv6_underlay: bool, no_daemon: bool, docker: str, name: str) -> None:  # noqa: FBT001 - click's way
     """Bring up a lab (as root) and wait until all of it answers.
@@ -95,6 +88,7 @@ def down(name: str, everything: bool) -> None:  # noqa: FBT001 - click's way
     Works from what the kernel shows (namespaces, control groups, marked processes), so it also removes what is left
     of a lab whose `up` was killed or whose files are lost.  Containers and images of the lab are gone afterwards.
     """
+    check_root()
     there = removal.labs()
     chosen = there if everything else [name]
     if not everything and name not in there:
@@ -110,6 +104,7 @@ def down(name: str, everything: bool) -> None:  # noqa: FBT001 - click's way
 @click.option("--name", default=None, help="Which lab; all of them if left out.")
 def status(name: str | None) -> None:
     """Show the labs of this machine: their hosts, and whether engines, daemons and etcd answer."""
+    check_root()
     chosen = removal.labs() if name is None else [name]
     if not chosen:
         click.echo("no lab is up; `spanlan lab up` makes one")
@@ -132,7 +127,7 @@ def execute(name: str, host: str, command: tuple[str, ...]) -> None:
     \b
     spanlan lab exec host1 -- bridge fdb show
     """  # noqa: D301 - click reads the \b
-    machine = Lab.find(name).host(host)
+    machine = _find(name).host(host)
     shell = "bash" if path_of("bash") else "sh"
     _become(machine.inside(_after_dashes(command) or [shell]), machine.environment())
 
@@ -147,7 +142,7 @@ def docker(name: str, host: str, arguments: tuple[str, ...]) -> None:
     \b
     spanlan lab docker host1 -- run --rm -it spanlan-lab sh
     """  # noqa: D301 - click reads the \b
-    standing = Lab.find(name)
+    standing = _find(name)
     machine = standing.host(host)
     _become([standing.equipment.docker, *_after_dashes(arguments)], machine.docker_environment())
 
@@ -160,7 +155,7 @@ def docker(name: str, host: str, arguments: tuple[str, ...]) -> None:
 @click.argument("which", type=click.Choice(["daemon", "dockerd"]), default="daemon")
 def logs(name: str, lines: int, follow: bool, host: str, which: str) -> None:  # noqa: FBT001 - click's way
     """Show the log of HOST's daemon or dockerd; for the log of etcd, HOST is `etcd`."""
-    standing = Lab.find(name)
+    standing = _find(name)
     if host == "etcd":
         log = standing.etcd.service.log
     else:
@@ -185,7 +180,7 @@ def _show(standing: Lab) -> None:
             _row(host.name, host.address, host.address6, "down", "down", "", "")
             continue
         engine = "up" if host.engine_answers() else "down"
-        daemon = "up" if host.daemon_answers() else "down"
+        daemon = "up" if host.daemon_answers() else "down" if standing.equipment.daemon else "-"
         _row(host.name, host.address, host.address6, engine, daemon, host.storage_driver, str(host.pid))
 
 
@@ -194,9 +189,14 @@ def _row(*cells: str) -> None:
     click.echo(f"  {line}".rstrip())
 
 
+def _find(name: str) -> Lab:
+    check_root()
+    return Lab.find(name)
+
+
 def _standing(name: str) -> Lab | None:
     try:
-        return Lab.find(name)
+        return _find(name)
     except Gone:
         return None
 

@@ -118,6 +118,8 @@ class Host:
             raise Broken(f"{self.name} is up already")
         for folder in (self.run_dir, self.disk, *(self.disk / name for name in MOUNT_POINTS.values())):
             folder.mkdir(parents=True, exist_ok=True)
+        if self.netns.exists():  # its first process was killed by somebody else
+            self._unplug()
         self._plug_in()
         order = {
             "netns": str(self.netns),
@@ -155,7 +157,7 @@ class Host:
 
     def _unplug(self) -> None:
         # The port goes first: the namespace is taken apart in the background, and would hold the port's name meanwhile.
-        commands.run(["ip", "-n", self._names.netns(LAN).name, "link", "del", self.name])
+        commands.run(["ip", "-n", self._names.netns(LAN).name, "link", "del", self.name], check=False)
         commands.run(["ip", "netns", "del", self.netns.name])
 
     # -- running things

@@ -6,6 +6,7 @@ applets to programs on ``PATH``: ``ip`` would be the small one, without JSON and
 Static BusyBox ``wget`` crashes in name resolution on some machines: use ``curl``.
 """
 
+import functools
 import hashlib
 import io
 import os
@@ -49,12 +50,21 @@ def tarball() -> tuple[Path, str]:
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
-        for old in CACHE_ROOT.glob("image-*.tar"):
-            if old != target:
-                old.unlink(missing_ok=True)
+        _tidy_cache(target)
     return target, key
 
 
+def _tidy_cache(current: Path) -> None:
+    """Remove former images, and drafts whose writer was killed."""
+    for old in CACHE_ROOT.glob("image-*.tar"):
+        if old != current:
+            old.unlink(missing_ok=True)
+    for draft in CACHE_ROOT.glob("draft-*"):
+        if not Path("/proc", draft.suffix.lstrip(".")).exists():
+            draft.unlink(missing_ok=True)
+
+
+@functools.cache
 def _sources() -> dict[str, Path]:
     """Path in the image to file on this machine."""
     files: dict[str, Path] = {}

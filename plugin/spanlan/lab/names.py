@@ -21,8 +21,11 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 DEFAULT_NAME = "lab"
 PREFIX = "spanlan-lab."
-MARK = "SPANLAN_LAB"
-"""Environment variable by which a process is known as a lab's: ``NAME/ROLE``."""
+MARK = "PART_OF_SPANLAN_LAB"
+"""Environment variable by which a process is known as a lab's: ``NAME/ROLE``.
+
+Not ``SPANLAN_…``: those are the daemon's settings, and it refuses one that it does not know.
+"""
 ETCD_ROLE = "etcd"
 LAN = "lan"
 

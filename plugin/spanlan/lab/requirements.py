@@ -30,10 +30,15 @@ PACKAGES = {
 """Program to the Debian package that has it."""
 
 
+def check_root() -> None:
+    """Raise Refuse unless we are root: others can neither make a lab nor see all of it."""
+    if os.geteuid() != 0:
+        raise Refuse("a lab is made of namespaces with Docker engines in them: run this as root (sudo)")
+
+
 def check() -> None:
     """Raise Refuse if the lab cannot be built here: not root, or programs are missing (the message has the cure)."""
-    if os.geteuid() != 0:
-        raise Refuse("the lab makes namespaces and starts Docker engines in them: run it as root (sudo)")
+    check_root()
     missing = [program for program in PACKAGES if path_of(program) is None]
     if missing:
         raise Refuse(f"the lab needs {', '.join(missing)}, not found here: {cure(missing)}")
