@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOSPC
+from errno import EEXIST, ENOSPC, ENOTDIR
 from pathlib import Path
 from urllib.parse import quote
 
@@ -137,10 +137,14 @@ class DatabaseFile:
         except OSError as error:
             if error.errno == ENOSPC:
                 raise self._full() from error
+            reason = f"{self.path.parent} is not a directory" if error.errno in {EEXIST, ENOTDIR} else error.strerror
             raise Broken(
-                f"the store's file {self.path} cannot be made: {error.strerror}; "
+                f"the store's file {self.path} cannot be made: {reason}; "
                 f"mend that, or name another file (SPANLAN_STORE, SPANLAN_STATE_DIR)"
             ) from error
+        # SQLite would open what it may only read, and fail at the first commit.
+        if not self.path.is_file() or not os.access(self.path, os.R_OK | os.W_OK):
+            raise self._unusable("no file that may be read and written")
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -178,13 +182,14 @@ class DatabaseFile:
         self._check_whose(connection)
 
     def _check_whose(self, connection: sqlite3.Connection) -> None:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        with self.reading(connection):  # another process may be at it in this moment
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            version = self._version(connection)
         if tables and application != _APPLICATION_ID:
             raise Broken(
                 f"{self.path} is a database of another program; name another file (SPANLAN_STORE, SPANLAN_STATE_DIR)"
             )
-        version = self._version(connection)
         if version > _SCHEMA_VERSION:
             raise Broken(
                 f"{self.path} was written by a newer spanlan (schema {version}, this one knows {_SCHEMA_VERSION}): "
@@ -228,10 +233,7 @@ class DatabaseFile:
                 f"in its place, or what 'sqlite3 {self.path} .recover' saves"
             )
         if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-            return Broken(
-                f"the store's file {self.path} cannot be opened for writing ({error}): it has to be a file on a "
-                f"writable local disk that belongs to the user spanlan runs as"
-            )
+            return self._unusable(str(error))
         if code == sqlite3.SQLITE_IOERR:
             return Broken(
                 f"the disk failed under the store's file {self.path} ({error}): see dmesg, and restart spanlan when it "
@@ -243,6 +245,12 @@ class DatabaseFile:
         return Retry(
             f"the store's file {self.path} is locked by another process or request and did not come free within "
             f"{patience:.1f} s; try again ('fuser -v {self.path}' names the processes)"
+        )
+
+    def _unusable(self, reason: str) -> Broken:
+        return Broken(
+            f"the store's file {self.path} cannot be opened for writing ({reason}): it has to be a file on a writable "
+            f"local disk, and belong to the user spanlan runs as"
         )
 
     def _full(self) -> Retry:
