@@ -339,7 +339,11 @@ class TestDaemons:
 
     def test_with_an_ipv6_underlay_the_daemons_offer_ipv6_tunnel_ends(self, make_lab: MakeLab) -> None:
         lab = make_lab(hosts=1, ipv6_underlay=True)
-        assert lab.hosts[0].address6 in lab.etcdctl("get", "--print-value-only", "/spanlan/v1/hosts/host1").stdout
+        host = lab.hosts[0]
+        network = ("-d", "spanlan", "--ipam-driver", "spanlan", "--subnet", "10.42.0.0/16", "-o", "segment=six", "six")
+        host.docker("network", "create", *network)
+        host.docker("run", "-d", "--network", "six", IMAGE, "sleep", "600")
+        assert f"local {host.address6} " in host.run(["ip", "-d", "link", "show", "type", "vxlan"]).stdout
 
     def test_what_a_test_leaves_behind_is_noticed(self, clean_lab: Lab) -> None:
         host = clean_lab.hosts[1]
