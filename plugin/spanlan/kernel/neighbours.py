@@ -79,30 +79,31 @@ def write(interface: int, steps: Sequence[Step], *, receive_buffer: int = 8 << 2
     Raises Gone if the interface is gone (how far it came does not matter then), Broken without CAP_NET_ADMIN, Retry
     if the kernel cannot answer.
     """
+    if not steps:
+        return []
     failures: list[Failure] = []
     size = _BATCH
     done = 0
     encoder = Encoder(interface)
+    tried = f"write entries of interface {interface}"
     connection = netlink.open_socket(receive_buffer=receive_buffer)
     try:
         while done < len(steps):
             batch = steps[done : done + size]
             try:
-                failures += _write_batch(connection, encoder, batch, f"write entries of interface {interface}")
+                failures += _write_batch(connection, encoder, batch, tried)
+            except TimeoutError as error:
+                raise Retry(f"{tried}: the kernel did not answer") from error
             except OSError as error:
                 # Too many errors for the buffer, some answers are lost.  Every step may be repeated, so do that in
                 # smaller batches, on a new socket that no late answer can reach.
                 if error.errno != errno.ENOBUFS or size == 1:
-                    raise netlink.explain(
-                        error.errno or 0, str(error), f"write entries of interface {interface}"
-                    ) from error
+                    raise netlink.explain(error.errno or 0, str(error), tried) from error
                 size = max(1, size // 8)
                 connection.close()
                 connection = netlink.open_socket(receive_buffer=receive_buffer)
                 continue
             done += len(batch)
-    except TimeoutError as error:
-        raise Retry(f"write entries of interface {interface}: the kernel did not answer") from error
     finally:
         connection.close()
     return failures
@@ -151,7 +152,7 @@ def _words(buffer: bytes, at: int, end: int) -> str:
 def dump_neighbours(interface: int) -> dict[IPAddress, Mac]:
     """The permanent neighbour entries of an interface, of both families.
 
-    Raises Gone if there is no such interface, Retry if the table would not hold still.
+    Empty if there is no such interface.  Raises Retry if the table would not hold still.
     """
     found: dict[IPAddress, Mac] = {}
     for family in (AF_INET, AF_INET6):
@@ -164,7 +165,7 @@ def dump_neighbours(interface: int) -> dict[IPAddress, Mac]:
 def dump_fdb(interface: int) -> dict[Mac, IPAddress]:
     """The permanent FDB entries of an interface: which unicast MAC is behind which VTEP.
 
-    Raises Gone if there is no such interface, Retry if the table would not hold still.
+    Empty if there is no such interface.  Raises Retry if the table would not hold still.
     """
     found: dict[Mac, IPAddress] = {}
     vteps: dict[bytes, IPAddress] = {}  # many entries, few VTEPs: one object for each

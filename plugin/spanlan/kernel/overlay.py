@@ -10,6 +10,7 @@ Not thread-safe: it belongs to the one writer.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from spanlan.errors import Gone, Retry
 from spanlan.kernel import neighbours
@@ -17,10 +18,13 @@ from spanlan.kernel.links import Links
 from spanlan.kernel.messages import DropFdb, DropNeighbour, SetFdb, SetNeighbour, Step
 from spanlan.kernel.monitor import Event, FdbSeen, LinkChanged, LinkGone, NeighbourSeen, Overrun
 from spanlan.kernel.neighbours import Failure
-from spanlan.kernel.reconcile import Table
+from spanlan.kernel.reconcile import Steps, Table
 from spanlan.model.address import IPAddress
 from spanlan.model.host import Overlay, VxlanLink
 from spanlan.model.mac import Mac, format_mac
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +161,13 @@ class OverlayState:
         """
         index, differences = self._links.find_vxlan(self._link)
         self.doubt()
-        if index is not None:
-            try:
-                self._read_entries(index)
-            except Gone:
-                index, differences = None, ("not there",)
         if index is None:
             self.neighbours.observe_all({})
             self.fdb.observe_all({})
+        else:
+            self._read_entries(index)
         self._index = index
-        return Difference(index, differences, tuple(self._steps(None)))
+        return Difference(index, differences, tuple(_in_order(*self._work(None))))
 
     def remove(self) -> bool:
         """Remove the device, and with it all its entries; whether it was there.  Raises Refuse if it is not ours."""
@@ -182,57 +183,60 @@ class OverlayState:
         self.fdb.observe_all(neighbours.dump_fdb(index))
         self._entries_unsure = False
 
-    def _steps(self, limit: int | None) -> list[Step]:
-        """The way to a MAC before the address that leads to it; on the way back the other way round."""
-        vteps, macs = self.fdb.steps(limit)
-        pairs, addresses = self.neighbours.steps(None if limit is None else max(0, limit - len(vteps) - len(macs)))
-        return [
-            *(SetFdb(mac, vtep) for mac, vtep in vteps),
-            *(SetNeighbour(address, mac) for address, mac in pairs),
-            *(DropNeighbour(address) for address in addresses),
-            *(DropFdb(mac) for mac in macs),
-        ]
+    def _work(self, limit: int | None) -> tuple[Steps[Mac, IPAddress], Steps[IPAddress, Mac]]:
+        """What is pending: of the FDB, of the neighbours."""
+        fdb = self.fdb.steps(limit)
+        left = None if limit is None else max(0, limit - len(fdb.puts) - len(fdb.drops))
+        return fdb, self.neighbours.steps(left)
 
     def _write(self, index: int, limit: int | None, changes: tuple[str, ...], flaws: tuple[str, ...]) -> SyncReport:
-        steps = self._steps(limit)
-        failures = neighbours.write(index, steps) if steps else []
-        failed = {id(failure.step) for failure in failures}
-        written = dropped = 0
-        for step in steps:
-            if id(step) in failed:
-                self._failed(step)
-                continue
-            if isinstance(step, SetNeighbour | SetFdb):
-                written += 1
-            else:
-                dropped += 1
-            self._applied(step)
+        fdb, pairs = self._work(limit)
+        failures = neighbours.write(index, _in_order(fdb, pairs))
+        if failures:
+            fdb, pairs = self._without(failures, fdb, pairs)
+        self.fdb.applied(fdb.puts, fdb.drops)
+        self.neighbours.applied(pairs.puts, pairs.drops)
         return SyncReport(
             index=index,
             changes=changes,
-            written=written,
-            dropped=dropped,
+            written=len(fdb.puts) + len(pairs.puts),
+            dropped=len(fdb.drops) + len(pairs.drops),
             failed=len(failures),
             pending=self.neighbours.pending + self.fdb.pending,
             reasons=flaws + _reasons(failures),
         )
 
-    def _applied(self, step: Step) -> None:
-        match step:
-            case SetNeighbour(address, mac):
-                self.neighbours.observe(address, mac)
-            case SetFdb(mac, vtep):
-                self.fdb.observe(mac, vtep)
-            case DropNeighbour(address):
-                self.neighbours.observe(address, None)
-            case DropFdb(mac):
-                self.fdb.observe(mac, None)
+    def _without(
+        self, failures: Sequence[Failure], fdb: Steps[Mac, IPAddress], pairs: Steps[IPAddress, Mac]
+    ) -> tuple[Steps[Mac, IPAddress], Steps[IPAddress, Mac]]:
+        """The work without what failed, which goes to the end of the queue."""
+        macs = set()
+        addresses = set()
+        for step, _, _ in failures:
+            if isinstance(step, SetFdb | DropFdb):
+                macs.add(step.mac)
+                self.fdb.failed(step.mac)
+            else:
+                addresses.add(step.address)
+                self.neighbours.failed(step.address)
+        return _keep(fdb, macs), _keep(pairs, addresses)
 
-    def _failed(self, step: Step) -> None:
-        if isinstance(step, SetNeighbour | DropNeighbour):
-            self.neighbours.failed(step.address)
-        else:
-            self.fdb.failed(step.mac)
+
+def _in_order(fdb: Steps[Mac, IPAddress], pairs: Steps[IPAddress, Mac]) -> list[Step]:
+    """The way to a MAC before the address that leads to it; when they go, the other way round."""
+    return [
+        *(SetFdb(mac, vtep) for mac, vtep in fdb.puts),
+        *(SetNeighbour(address, mac) for address, mac in pairs.puts),
+        *(DropNeighbour(address) for address in pairs.drops),
+        *(DropFdb(mac) for mac in fdb.drops),
+    ]
+
+
+def _keep(steps: Steps[K, V], failed: set[K]) -> Steps[K, V]:
+    return Steps(
+        [(key, value) for key, value in steps.puts if key not in failed],
+        [key for key in steps.drops if key not in failed],
+    )
 
 
 def describe(step: Step) -> str:

@@ -8,7 +8,7 @@ Nothing here does I/O or knows what its keys and values mean.  A table is not th
 """
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K")
@@ -62,12 +62,18 @@ class Table(Generic[K, V]):
         self._note(key, value, found)
 
     def want_all(self, wanted: Mapping[K, V]) -> None:
-        """Want exactly this map, and nothing else."""
-        for key in [key for key in self._wanted if key not in wanted]:
-            self.want(key, None)
+        """Want exactly this map, and nothing else.  ``wanted`` is not kept."""
+        before, known = self._wanted, self._differs
+        differs: dict[K, V | None] = {}
         for key, value in wanted.items():
-            if self._wanted.get(key) != value:
-                self.want(key, value)
+            there = known[key] if key in known else before.get(key)
+            if there != value:
+                differs[key] = there
+        left = ((key, known.get(key, value)) for key, value in before.items() if key not in wanted)
+        strays = ((key, there) for key, there in known.items() if key not in wanted and key not in before)
+        differs.update((key, there) for key, there in chain(left, strays) if there is not None)
+        self._wanted = dict(wanted)
+        self._differs = differs
 
     # -- what is there ----------------------------------------------------------------------------------------------
 
@@ -103,10 +109,14 @@ class Table(Generic[K, V]):
 
     def applied(self, puts: Iterable[tuple[K, V]] = (), drops: Iterable[K] = ()) -> None:
         """These steps were carried out.  What has been wanted otherwise meanwhile stays pending."""
+        wanted, differs = self._wanted, self._differs
         for key, value in puts:
-            self._note(key, self._wanted.get(key), value)
+            if wanted.get(key) == value:
+                differs.pop(key, None)
+            else:
+                differs[key] = value
         for key in drops:
-            self._note(key, self._wanted.get(key), None)
+            self._note(key, wanted.get(key), None)
 
     def failed(self, key: K) -> None:
         """The step for ``key`` failed: it stays pending, behind all others, so that it cannot starve them."""
