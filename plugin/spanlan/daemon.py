@@ -55,9 +55,9 @@ class Daemon:
         self._records = Records(self._records_store)
         self.metrics = Metrics()
         self._links = Links()
-        self._loop = Loop(self._links, resync=settings.resync)
+        self._loop = Loop(self._links, resync=settings.resync, metrics=self.metrics)
         self._drift = Drift(self._loop)
-        self._peers = Peers(self._store, self._loop, me=me, grace=GRACE)
+        self._peers = Peers(self._store, self._loop, me=me, grace=GRACE, metrics=self.metrics)
         host = Host(name=me, version=__version__, instance=_instance(settings.state_dir))
         self._liveness = Liveness(self._store, host, ttl=settings.lease_ttl)
         self._debts = Debts(self._records, away=lambda: self._peers.lost)
@@ -89,7 +89,7 @@ class Daemon:
             "pool": addresses.pay_pool,
         }
         app = create_app(
-            NetworkService(self._networks, self._endpoints),
+            NetworkService(self._networks, self._endpoints, self._liveness),
             addresses,
             observe=lambda method, seconds, outcome: self.metrics.handled(method, outcome, seconds),
         )

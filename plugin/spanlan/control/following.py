@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from spanlan.drivers.base import Driver
 from spanlan.errors import Broken, SpanlanError
@@ -37,6 +38,13 @@ class Work:
     fdb: dict[Mac, IPAddress | None] = field(default_factory=dict)
     seen: list[Event] = field(default_factory=list)
     doubt: bool = False
+
+
+class Took(NamedTuple):
+    """What an event of the watch came to: the kernel may have to change; hosts may have joined or left."""
+
+    dirty: bool
+    members: bool
 
 
 class Following:
@@ -75,26 +83,28 @@ class Following:
 
     # -- fed by the watch ------------------------------------------------------------------------------------------
 
-    def take(self, event: WatchEvent) -> bool:
-        """Take an event of the segment's watch; answers whether the kernel may have to change."""
+    def take(self, event: WatchEvent) -> Took:
+        """Take an event of the segment's watch."""
+        members = False
         with self._changed:
             match event:
                 case Snapshot(entries=entries):
-                    members, endpoints = _decode(entries)
-                    self._touched.merge(self._view.replace(members, endpoints))
+                    self._touched.merge(self._view.replace(*_decode(entries)))
+                    members = True
                 case Changes(changes=changes):
                     for change in changes:
                         self._touched.merge(self._take_change(change))
+                        members = members or _is_member(change)
                 case InSync():
                     self._in_sync, self._lost = True, None
                     self._ask()
-                    return True
+                    return Took(dirty=True, members=True)
                 case Lost(reason=reason):
                     self._lost = reason
-            if not (self._touched and self._in_sync):
-                return False
-            self._ask()
-            return True
+            dirty = bool(self._touched) and self._in_sync
+            if dirty:
+                self._ask()
+            return Took(dirty, members)
 
     def withdraw(self, hosts: frozenset[str]) -> bool:
         """Say which hosts are away for good; answers whether the kernel may have to change."""
@@ -198,7 +208,7 @@ class Following:
         self._asked += 1
 
     def _take_change(self, change: Entry | Deleted) -> Touched:
-        kind, name = change.key.split("/")[3:5]
+        kind, name = _kind_and_name(change.key)
         try:
             match kind, change:
                 case "members", Entry():
@@ -214,12 +224,21 @@ class Following:
         return Touched()
 
 
+def _kind_and_name(key: str) -> tuple[str, str]:
+    _, _, _, kind, name = key.split("/", 4)
+    return kind, name
+
+
+def _is_member(change: Entry | Deleted) -> bool:
+    return _kind_and_name(change.key)[0] == "members"
+
+
 def _decode(entries: Iterable[Entry]) -> tuple[list[Member], list[Endpoint]]:
     members: list[Member] = []
     endpoints: list[Endpoint] = []
     for entry in entries:
         try:
-            if entry.key.split("/")[3] == "members":
+            if _is_member(entry):
                 members.append(codec.decode_member(entry))
             else:
                 endpoints.append(codec.decode_endpoint(entry))

@@ -28,11 +28,17 @@ class Liveness:
         self._lease: Lease | None = None
         self._stopping = threading.Event()
         self._again = threading.Event()
+        self._namesake: Refuse | None = None
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
 
     def start(self) -> None:
         """Begin to show that this host is there."""
         self._thread.start()
+
+    def refuse_namesake(self) -> None:
+        """Raise Refuse while another host has this one's name: each would take the other's endpoints for its own."""
+        if self._namesake is not None:
+            raise Refuse(str(self._namesake))
 
     def show_again(self) -> None:
         """The record has gone although we are here: write it anew at once."""
@@ -66,11 +72,13 @@ class Liveness:
                 self._lease = None
                 continue
             except SpanlanError as error:
+                self._namesake = error if isinstance(error, Refuse) else None
                 if not trouble:
                     log.warning("host %s cannot show that it is there: %s", self._host.name, error)
                 trouble = True
                 self._stopping.wait(_PAUSE)
                 continue
+            self._namesake = None
             if trouble:
                 log.info("host %s shows again that it is there", self._host.name)
                 trouble = False

@@ -15,6 +15,7 @@ from spanlan.control.following import Following, Work
 from spanlan.errors import Broken, SpanlanError
 from spanlan.kernel.links import Links
 from spanlan.kernel.overlay import OverlayState, SyncReport
+from spanlan.metrics import Metrics, outcome_of
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,11 @@ class _Job:
 class Loop:
     """Runs passes over dirty segments in a thread of its own.  ``resync``: seconds between full comparisons."""
 
-    def __init__(self, links: Links, *, resync: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, links: Links, *, resync: float, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._links = links
+        self._metrics = metrics
         self._resync = resync
         self._clock = clock
         self._wake = threading.Condition()
@@ -46,7 +50,6 @@ class Loop:
         self._unwanted: dict[str, str] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
-        self.passes = 0
 
     def start(self) -> None:
         """Begin."""
@@ -152,6 +155,7 @@ class Loop:
                 self._links.delete(device)
             except SpanlanError as error:
                 log.warning("segment %s: device %s stays: %s", segment, device, error)
+            self._metrics.forget_segment(segment)
             with self._wake:
                 self._unwanted.pop(segment, None)
                 self._wake.notify_all()
@@ -161,26 +165,26 @@ class Loop:
         if not following.in_sync:
             return
         work = following.take_work()
-        self.passes += 1
+        name = following.segment.name
+        begun = self._clock()
         try:
             _tell(job.overlay, work)
             report = job.overlay.sync()
             self._note_device(following, report)
+            _demand_all_written(name, report)
         except SpanlanError as error:
             self._put_off(job, work.generation, error)
         except Exception as error:  # the loop must outlive every surprise, and say it
-            log.exception("segment %s: a pass failed unexpectedly", following.segment.name)
-            self._put_off(job, work.generation, Broken(f"segment {following.segment.name}: {error!r}"))
+            log.exception("segment %s: a pass failed unexpectedly", name)
+            self._put_off(job, work.generation, Broken(f"segment {name}: {error!r}"))
         else:
-            if report.failed:
-                name, why = following.segment.name, "; ".join(report.reasons)
-                refused = Broken(f"segment {name}: the kernel refused {report.failed} entries: {why}")
-                self._put_off(job, work.generation, refused)
-                return
             if job.pause:
-                log.info("segment %s: well again", following.segment.name)
+                log.info("segment %s: well again", name)
             job.pause = job.due = 0.0
+            self._metrics.sync_passed(self._clock() - begun)
+            self._metrics.written("entries", report.written + report.dropped)
             following.finished(work.generation)
+        self._metrics.set_pending(name, job.overlay.neighbours.pending + job.overlay.fdb.pending)
 
     def _note_device(self, following: Following, report: SyncReport) -> None:
         for change in report.changes:
@@ -195,8 +199,15 @@ class Loop:
             log.warning("segment %s: a pass failed and is tried again: %s", job.following.segment.name, error)
         job.pause = min(_LONGEST_PAUSE, job.pause * 2 or _FIRST_PAUSE)
         job.due = self._clock() + job.pause
+        self._metrics.sync_passed(0.0, outcome_of(error))
         job.following.failed(generation, error)
         self.mark(job.following.segment.name)
+
+
+def _demand_all_written(segment: str, report: SyncReport) -> None:
+    if report.failed:
+        why = "; ".join(report.reasons)
+        raise Broken(f"segment {segment}: the kernel refused {report.failed} entries: {why}")
 
 
 def _tell(overlay: OverlayState, work: Work) -> None:

@@ -14,6 +14,7 @@ from spanlan.control.following import Following, prefix_of
 from spanlan.control.loop import Loop
 from spanlan.control.presence import Presence
 from spanlan.errors import SpanlanError
+from spanlan.metrics import Metrics
 from spanlan.store import keys
 from spanlan.store.base import Changes, Entry, InSync, Lost, Snapshot, Store, Watch, WatchEvent
 
@@ -26,7 +27,8 @@ _LONGEST_PAUSE = 10.0
 class Peers:
     """Follows segments on behalf of this host.  ``grace``: seconds between a host's end and its withdrawal."""
 
-    def __init__(self, store: Store, loop: Loop, *, me: str, grace: float) -> None:
+    def __init__(self, store: Store, loop: Loop, *, me: str, grace: float, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._store = store
         self._loop = loop
         self._me = me
@@ -99,14 +101,16 @@ class Peers:
     # -- called by the watches' threads --------------------------------------------------------------------------------
 
     def _take_segment(self, following: Following, event: WatchEvent) -> None:
-        dirty = following.take(event)
+        dirty, members = following.take(event)
         if isinstance(event, InSync):
             self.on_segment_in_sync(following)
-        if isinstance(event, InSync | Changes):
+        if members:
             with self._lock:
                 self._presence.expect(following.hosts(), time.monotonic())
                 dirty |= self._withdraw_from(following)
                 self._timer.notify_all()
+        if isinstance(event, Lost):
+            self._metrics.watch_lost()
         if dirty:
             self._loop.mark(following.segment.name)
 
@@ -128,6 +132,7 @@ class Peers:
                         log.warning("the store is away, the data path runs on: %s", reason)
                     self._presence.trust(in_sync=False, now=now)
                     self._lost = reason
+            self._metrics.set_in_sync(self._lost is None)
             self._apply_presence()
             self._timer.notify_all()
         if back:

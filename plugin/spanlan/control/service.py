@@ -6,6 +6,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from spanlan.control.debts import Debts
 from spanlan.control.endpoints import Endpoints
 from spanlan.control.ipam import Ipam
+from spanlan.control.liveness import Liveness
 from spanlan.control.networks import Networks
 from spanlan.control.records import Debt
 from spanlan.model.address import IPAddress, ip_address
@@ -16,12 +17,14 @@ from spanlan.model.request import EndpointReply, EndpointRequest, NetworkRequest
 class NetworkService:
     """The NetworkDriver half (protocol section 1.3)."""
 
-    def __init__(self, networks: Networks, endpoints: Endpoints) -> None:
+    def __init__(self, networks: Networks, endpoints: Endpoints, liveness: Liveness) -> None:
         self._networks = networks
         self._endpoints = endpoints
+        self._liveness = liveness
 
     def create_network(self, request: NetworkRequest) -> None:
         """Attach a network to its segment."""
+        self._liveness.refuse_namesake()
         self._networks.create(request)
 
     def delete_network(self, network_id: str) -> None:
@@ -30,6 +33,7 @@ class NetworkService:
 
     def create_endpoint(self, request: EndpointRequest) -> EndpointReply:
         """Claim and publish an endpoint."""
+        self._liveness.refuse_namesake()
         return self._endpoints.create(request)
 
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
