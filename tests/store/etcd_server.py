@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from store.certificates import KeyPair
 
@@ -78,6 +79,12 @@ class EtcdServer:
         assert self.process is not None, f"etcd {self.name} does not run"
         return self.process.pid
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self) -> "EtcdServer":
@@ -112,9 +119,8 @@ class EtcdServer:
         ]
         if self.tls:
             arguments += [f"--cert-file={self.tls.server.certificate}", f"--key-file={self.tls.server.key}"]
-            arguments += [f"--trusted-ca-file={self.tls.authority}"]
             if self.tls.demand_client_certificate:
-                arguments.append("--client-cert-auth")
+                arguments += ["--client-cert-auth", f"--trusted-ca-file={self.tls.authority}"]
         return [*arguments, *self.options]
 
     def healthy(self) -> bool:
