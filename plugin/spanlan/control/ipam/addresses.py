@@ -52,8 +52,8 @@ class Addresses:
         Raises Refuse if it is an endpoint's, or if one network names it twice.
         """
         refuse_unusable(pool_id, address)
-        for _ in attempts(f"address {address}: other hosts changed it each time it was to be reserved"):
-            if self._try_reserve(pool_id, self._pools.held(pool_id), address, kind):
+        for attempt in attempts(f"address {address}: other hosts changed it each time it was to be reserved"):
+            if self._try_reserve(pool_id, self._pools.held(pool_id), address, kind, again=attempt > 0):
                 return
 
     def gateway(self, pool_id: PoolId) -> IPAddress:
@@ -61,7 +61,7 @@ class Addresses:
 
         So every host that names no gateway gets the same one.  Raises Refuse if all addresses are in use.
         """
-        for _ in attempts(f"pool {pool_id.cidr}: other hosts changed it each time its gateway was to be reserved"):
+        for attempt in attempts(f"pool {pool_id.cidr}: other hosts changed it each time its gateway was reserved"):
             known = self._pools.held(pool_id)
             address = known.pool.gateway
             if address is None:
@@ -70,7 +70,7 @@ class Addresses:
                 if not free:
                     raise Refuse(exhausted(pool_id, span, "gateway"))
                 address = type(pool_id.cidr.network_address)(free[0])
-            if self._try_reserve(pool_id, known, address, AddressKind.GATEWAY):
+            if self._try_reserve(pool_id, known, address, AddressKind.GATEWAY, again=attempt > 0):
                 return address
         raise AssertionError
 
@@ -179,8 +179,10 @@ class Addresses:
 
     # -- reservations -----------------------------------------------------------------------------------------------
 
-    def _try_reserve(self, pool_id: PoolId, known: KnownPool, address: IPAddress, kind: AddressKind) -> bool:
-        """Reserve an address; False if something changed meanwhile."""
+    def _try_reserve(
+        self, pool_id: PoolId, known: KnownPool, address: IPAddress, kind: AddressKind, *, again: bool
+    ) -> bool:
+        """Reserve an address; False if something changed meanwhile.  ``again``: an attempt before seems to have lost."""
         key = keys.address(pool_id.space, pool_id.cidr, address)
         entry = self._store.get(key)
         if entry is None:
@@ -192,7 +194,7 @@ class Addresses:
             if present.kind is AddressKind.ENDPOINT:
                 raise Refuse(_taken(pool_id, present, f"choose another {kind} address, or stop that container first"))
             if holder in present.holders:
-                if kind is present.kind is AddressKind.GATEWAY:
+                if again or kind is present.kind is AddressKind.GATEWAY:
                     return True
                 raise Refuse(f"address {address} is named twice for one network, as {present.kind} and {kind}")
             # Once it is somebody's gateway it is offered to hosts that name none, so that kind stays.

@@ -119,18 +119,20 @@ class Pools:
         holder = self.holder(pool_id)
         if holder in known.pool.holders:
             return known
-        return self._rewrite(known, replace(known.pool, holders=(*known.pool.holders, holder)))
+        _, now = self._rewrite(known, replace(known.pool, holders=(*known.pool.holders, holder)))
+        # Ours also where the commit counts as lost: its answer was, and others have rewritten the record since.
+        return now if now is not None and holder in now.pool.holders else None
 
     def create(self, pool_id: PoolId, index: Index) -> KnownPool | None:
         """Make a new pool, held by this host; None if any pool came or went since ``index`` was read."""
-        pool = Pool(pool_id.space, pool_id.cidr, (self.holder(pool_id),))
+        holder = self.holder(pool_id)
+        pool = Pool(pool_id.space, pool_id.cidr, (holder,))
         key, value = keys.pool(pool.space, pool.cidr), codec.encode_pool(pool)
         commit = self._store.commit(
             [Absent(key), index.condition], [Put(key, value), index.with_pool(pool.space, pool.cidr)]
         )
-        if commit.succeeded:
-            return self._note(key, Entry(key, value, commit.revision))
-        return None
+        now = self._note(key, Entry(key, value, commit.revision) if commit.succeeded else commit.current[key])
+        return now if now is not None and holder in now.pool.holders else None
 
     def held(self, pool_id: PoolId) -> KnownPool:
         """The pool that ``pool_id`` holds, as last seen: whoever changes something conditions it by this.
@@ -180,7 +182,7 @@ class Pools:
                 return
             others = tuple(one for one in known.pool.holders if one != holder) or self._with_endpoints(known, holder)
             if others:
-                done = self._rewrite(known, replace(known.pool, holders=others)) is not None
+                done, _ = self._rewrite(known, replace(known.pool, holders=others))
             else:
                 done = self._remove(known)
             if done:
@@ -210,13 +212,12 @@ class Pools:
         }
         return tuple(holder for holder in found if holder != but)
 
-    def _rewrite(self, known: KnownPool, pool: Pool) -> KnownPool | None:
+    def _rewrite(self, known: KnownPool, pool: Pool) -> tuple[bool, KnownPool | None]:
+        """Write a pool's record if nobody else did: whether that was so, and the record as it is now."""
         value = codec.encode_pool(pool)
         commit = self._store.commit([known.condition], [Put(known.key, value)])
-        if commit.succeeded:
-            return self._note(known.key, Entry(known.key, value, commit.revision))
-        self._note(known.key, commit.current[known.key])
-        return None
+        now = Entry(known.key, value, commit.revision) if commit.succeeded else commit.current[known.key]
+        return commit.succeeded, self._note(known.key, now)
 
     def _note(self, key: str, entry: Entry | None) -> KnownPool | None:
         if entry is None:
