@@ -13,6 +13,7 @@ are reported at once, so that a user fixes his command line in one go.
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -139,13 +140,10 @@ def number(low: int, high: int) -> Callable[[str], int]:
     """A parser for whole numbers from ``low`` to ``high``, both included."""
 
     def parse_number(text: str) -> int:
-        try:
-            value = int(text, 10)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
+        # int() would also take " 5", "+5", "1_0" and digits of other scripts; no number here is longer than this
+        if not re.fullmatch(r"-?[0-9]{1,20}", text) or not low <= int(text) <= high:
             raise ValueError(f"a number from {low} to {high}")
-        return value
+        return int(text)
 
     parse_number.values = f"{low} to {high}"  # type: ignore[attr-defined]
     return parse_number

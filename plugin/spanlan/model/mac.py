@@ -1,6 +1,7 @@
 """MAC addresses, as the six bytes that netlink wants."""
 
 import hashlib
+import re
 from typing import NewType
 
 from spanlan.model.address import IPAddress
@@ -8,18 +9,16 @@ from spanlan.model.address import IPAddress
 Mac = NewType("Mac", bytes)
 
 _LENGTH = 6
+_SPELLING = re.compile(r"[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}", re.IGNORECASE | re.ASCII)
 _MULTICAST = 0x01
 _LOCAL = 0x02
 
 
 def parse_mac(text: str) -> Mac:
     """Parse ``02:42:ac:11:00:02`` (or with dashes).  Raises ValueError for anything that is not a unicast MAC."""
-    try:
-        octets = bytes.fromhex(text.replace("-", ":").replace(":", ""))
-    except ValueError:
-        octets = b""
-    if len(octets) != _LENGTH or len(text) != 3 * _LENGTH - 1:
+    if not _SPELLING.fullmatch(text):
         raise ValueError("a MAC address such as 02:42:ac:11:00:02")
+    octets = bytes.fromhex(text.replace(text[2], ""))
     if octets[0] & _MULTICAST or not any(octets):
         raise ValueError("a unicast MAC address (the lowest bit of its first octet is 0)")
     return Mac(octets)

@@ -27,7 +27,7 @@ def from_json(entry: Entry) -> dict[str, Any]:
     """The record in an entry.  Raises Broken if it is none."""
     try:
         record = json.loads(entry.value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Broken(f"the store holds no record that spanlan wrote at {entry.key}: {error}") from error
     if not isinstance(record, dict):
         raise Broken(f"the store holds no record that spanlan wrote at {entry.key}")
@@ -45,6 +45,31 @@ def _decoder(decode: Callable[[str, dict[str, Any]], T]) -> Callable[[Entry], T]
     return decode_entry
 
 
+def _text(record: Mapping[str, Any], name: str) -> str:
+    return _is_text(record[name])
+
+
+def _texts(record: Mapping[str, Any], name: str) -> list[str]:
+    values = record[name]
+    if not isinstance(values, list):
+        raise TypeError(f"{name} is no list")
+    return [_is_text(value) for value in values]
+
+
+def _number(record: Mapping[str, Any], name: str) -> int:
+    value = record[name]
+    if type(value) is not int:  # a bool is an int to isinstance
+        raise TypeError(f"{name} is no whole number")
+    return value
+
+
+def _is_text(value: object) -> str:
+    # Not only for the type's sake: ip_address(5) is 0.0.0.5.
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
 def encode_host(host: Host) -> bytes:
     """Write a Host."""
     return to_json({"version": host.version, "instance": host.instance})
@@ -53,7 +78,7 @@ def encode_host(host: Host) -> bytes:
 @_decoder
 def decode_host(key: str, record: dict[str, Any]) -> Host:
     """Read a Host."""
-    return Host(name=key.rsplit("/", 1)[1], version=record["version"], instance=record["instance"])
+    return Host(name=key.rsplit("/", 1)[1], version=_text(record, "version"), instance=_text(record, "instance"))
 
 
 def encode_segment(segment: Segment) -> bytes:
@@ -68,11 +93,11 @@ def decode_segment(key: str, record: dict[str, Any]) -> Segment:
     """Read a Segment."""
     return Segment(
         name=key.rsplit("/", 1)[1],
-        mode=record["mode"],
-        vni=int(record["vni"]),
-        port=int(record["port"]),
-        mtu=int(record["mtu"]),
-        family=int(record["family"]),
+        mode=_text(record, "mode"),
+        vni=_number(record, "vni"),
+        port=_number(record, "port"),
+        mtu=_number(record, "mtu"),
+        family=_number(record, "family"),
     )
 
 
@@ -85,7 +110,9 @@ def encode_member(member: Member) -> bytes:
 def decode_member(key: str, record: dict[str, Any]) -> Member:
     """Read a Member."""
     _, _, segment, _, host = key.split("/")
-    return Member(segment=segment, host=host, vtep=ip_address(record["vtep"]), networks=tuple(record["networks"]))
+    return Member(
+        segment=segment, host=host, vtep=ip_address(_text(record, "vtep")), networks=tuple(_texts(record, "networks"))
+    )
 
 
 def encode_endpoint(endpoint: Endpoint) -> bytes:
@@ -105,10 +132,10 @@ def decode_endpoint(key: str, record: dict[str, Any]) -> Endpoint:
     """Read an Endpoint."""
     return Endpoint(
         segment=key.split("/")[2],
-        address=ip_address(record["address"]),
-        mac=parse_mac(record["mac"]),
-        host=record["host"],
-        endpoint_id=record["endpoint"],
+        address=ip_address(_text(record, "address")),
+        mac=parse_mac(_text(record, "mac")),
+        host=_text(record, "host"),
+        endpoint_id=_text(record, "endpoint"),
     )
 
 
@@ -126,12 +153,11 @@ def encode_pool(pool: Pool) -> bytes:
 @_decoder
 def decode_pool(key: str, record: dict[str, Any]) -> Pool:
     """Read a Pool."""
-    gateway = record.get("gateway")
     return Pool(
         space=key.split("/")[2],
-        cidr=ip_network(record["cidr"]),
-        holders=_holders(record["holders"]),
-        gateway=None if gateway is None else ip_address(gateway),
+        cidr=ip_network(_text(record, "cidr")),
+        holders=_holders(_texts(record, "holders")),
+        gateway=None if record.get("gateway") is None else ip_address(_text(record, "gateway")),
     )
 
 
@@ -151,10 +177,10 @@ def encode_held_address(held: HeldAddress) -> bytes:
 def decode_held_address(key: str, record: dict[str, Any]) -> HeldAddress:  # noqa: ARG001 - the record says it all
     """Read a HeldAddress."""
     return HeldAddress(
-        address=ip_address(record["address"]),
-        kind=AddressKind(record["kind"]),
-        holders=_holders(record["holders"]),
-        claim=record["claim"],
+        address=ip_address(_text(record, "address")),
+        kind=AddressKind(_text(record, "kind")),
+        holders=_holders(_texts(record, "holders")),
+        claim=_text(record, "claim"),
     )
 
 
@@ -166,7 +192,7 @@ def encode_pool_index(index: Mapping[str, Sequence[IPNetwork]]) -> bytes:
 @_decoder
 def decode_pool_index(key: str, record: dict[str, Any]) -> dict[str, tuple[IPNetwork, ...]]:  # noqa: ARG001
     """Read which pools there are, by address space."""
-    return {space: tuple(ip_network(cidr) for cidr in cidrs) for space, cidrs in record.items()}
+    return {space: tuple(ip_network(cidr) for cidr in _texts(record, space)) for space in record}
 
 
 def encode_cursor(last: IPAddress) -> bytes:
@@ -177,7 +203,7 @@ def encode_cursor(last: IPAddress) -> bytes:
 @_decoder
 def decode_cursor(key: str, record: dict[str, Any]) -> IPAddress:  # noqa: ARG001
     """Read the address that was handed out last."""
-    return ip_address(record["last"])
+    return ip_address(_text(record, "last"))
 
 
 def _holder_text(holder: Holder) -> str:
