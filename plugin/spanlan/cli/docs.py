@@ -107,7 +107,10 @@ def _settings() -> str:
 def _options(table: type[Any]) -> str:
     return _markdown(
         ("option", "values", "default", "meaning"),
-        [("<br>".join(f"`{name}`" for name in row.names), row.values, _code(row.default), row.help) for row in describe(table)],
+        [
+            ("<br>".join(f"`{name}`" for name in row.names), row.values, _code(row.default), row.help)
+            for row in describe(table)
+        ],
     )
 
 

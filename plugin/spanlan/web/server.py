@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from waitress import create_server, wasyncore
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from spanlan import __version__
 from spanlan.errors import Broken
@@ -34,7 +35,6 @@ Status = Callable[[], Mapping[str, Any]]
 """Returns what there is to know, in values that JSON can hold.  ``ready`` (bool) decides about ``/readyz``, ``reason``
 says why not, ``host`` heads the page; all other keys are shown as they are.  Called from any thread; must not block."""
 
-_LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 _LONGEST_REQUEST = 16 * 1024
 _MOST_CONNECTIONS = 64
 _IDLE_SECONDS = 30
@@ -56,7 +56,7 @@ def application(status: Status, registry: CollectorRegistry, *, only_loopback_na
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.config["MAX_CONTENT_LENGTH"] = 0
     if only_loopback_names:
-        app.config["TRUSTED_HOSTS"] = _LOOPBACK_NAMES
+        app.before_request(_refuse_other_names)
     begin = time.monotonic()
 
     @app.get("/")
@@ -84,6 +84,16 @@ def application(status: Status, registry: CollectorRegistry, *, only_loopback_na
 
     _answer_errors(app)
     return app
+
+
+def _refuse_other_names() -> None:
+    # Flask's TRUSTED_HOSTS would do, but it cuts a name at the first colon and so never trusts an IPv6 address.
+    try:
+        name = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+    except ValueError:
+        name = None
+    if name is None or not _is_loopback(name):
+        raise BadRequest("this address answers to names of the loopback only")
 
 
 def _answer_errors(app: Flask) -> None:
@@ -160,8 +170,10 @@ class WebServer:
             return
         self._stop.set()
         self._server.pull_trigger()
-        thread.join(timeout=_IDLE_SECONDS)
+        thread.join()
         self._stop.clear()
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._sockets)
 
     def __enter__(self) -> Self:
         self.start()
@@ -174,8 +186,6 @@ class WebServer:
         # waitress' own run() ends only by SystemExit in the main thread, so its loop is turned here.
         while not self._stop.is_set():
             wasyncore.loop(timeout=_IDLE_SECONDS, map=self._sockets, use_poll=True, count=1)
-        self._server.task_dispatcher.shutdown()
-        wasyncore.close_all(self._sockets)
 
 
 def _json(value: Mapping[str, Any], code: int = 200) -> Response:
