@@ -142,6 +142,23 @@ class TestDown:
         lab.down()
         assert machine_state(lab.names) == before
 
+    def test_mount_points_that_this_machine_had_not_go_with_the_last_lab_unless_somebody_uses_them(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        there, made, used = (tmp_path / name for name in ("there", "made", "used"))
+        there.mkdir()
+        monkeypatch.setattr(removal, "MOUNT_POINTS", {str(path): path.name for path in (there, made, used)})
+        monkeypatch.setattr(removal, "_MADE", tmp_path / "record")
+        removal.ensure_mount_points()
+        (used / "file").touch()
+
+        monkeypatch.setattr(removal, "labs", lambda: ["another"])
+        removal._forget_mount_points()
+        assert made.exists()
+        monkeypatch.setattr(removal, "labs", list)
+        removal._forget_mount_points()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"]
+
     def test_a_bystander_that_bears_the_mark_is_not_killed(self, make_lab: MakeLab) -> None:
         lab = make_lab(hosts=1, daemon=False)
         mark = lab.names.mark("host1.init")
@@ -192,6 +209,12 @@ class TestUp:
         lab = make_lab(up=False, hosts=1, daemon=False)
         with exclusive(RUN_ROOT / f"{lab.name}.lock", seconds=1), pytest.raises(Retry, match="at work"):
             lab.up()
+
+    def test_a_lab_that_is_at_work_is_told_from_ruins(self, make_lab: MakeLab) -> None:
+        lab = make_lab(up=False, hosts=1, daemon=False)
+        lab.names.disk_dir.mkdir(parents=True)
+        with exclusive(RUN_ROOT / f"{lab.name}.lock", seconds=1), pytest.raises(Retry, match="right now"):
+            Lab.find(lab.name)
 
     def test_missing_programs_are_named_with_the_command_that_installs_them(
         self, monkeypatch: pytest.MonkeyPatch

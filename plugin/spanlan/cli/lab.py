@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
-from spanlan.errors import Broken, Gone, Refuse
+from spanlan.errors import Broken, Gone, Refuse, Retry
 from spanlan.lab import IMAGE, Lab, removal
+from spanlan.lab import demo as demonstration
 from spanlan.lab.commands import environment_of_caller
 from spanlan.lab.names import DEFAULT_NAME, MOST_HOSTS
 from spanlan.lab.requirements import check_root, path_of
@@ -111,7 +112,7 @@ def status(name: str | None) -> None:
     for one in chosen:
         try:
             _show(Lab.find(one))
-        except Broken as error:
+        except (Broken, Gone, Retry) as error:
             if name is not None:
                 raise
             click.echo(str(error))
@@ -164,6 +165,36 @@ def logs(name: str, lines: int, follow: bool, host: str, which: str) -> None:  #
     if not log.exists():
         raise Gone(f"{log} does not exist: {which} of {host} was never started")
     _become(["tail", "-n", str(lines), *(["-F"] if follow else []), str(log)], environment_of_caller())
+
+
+@lab.command()
+@click.option("--hosts", type=click.IntRange(2, MOST_HOSTS), default=2, show_default=True, help="How many hosts.")
+@click.option("--keep", is_flag=True, help="Leave the lab up at the end, and say how to enter it.")
+@click.option("--name", default="demo", show_default=True, help="Name of the lab that the demo makes.")
+def demo(hosts: int, keep: bool, name: str) -> None:  # noqa: FBT001 - click's way
+    """Show what spanlan does: containers on several engines on one network (as root).
+
+    Brings up a lab, makes a network on each engine, starts a container on each, pings and transfers both ways, and
+    prints what etcd knows and what the kernels hold.  Nothing is left behind, unless --keep is given.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    check_root()
+    started = time.monotonic()
+    click.echo(f"0. A lab of {hosts} hosts, each with a Docker engine and a spanlan daemon, and one etcd")
+    trial = Lab(name, hosts=hosts, progress=lambda text: click.echo(f"   {text}"))
+    trial.up()
+    try:
+        demonstration.show(trial, click.echo)
+        if not keep:
+            demonstration.tidy(trial, click.echo)
+    finally:
+        if not keep:
+            trial.down()
+    click.echo(f"\nDone in {time.monotonic() - started:.0f} s.")
+    if keep:
+        click.echo(f"The lab stays up. Enter it with\n   spanlan lab exec --name {name} host1")
+        click.echo(f"   spanlan lab docker --name {name} host1 -- exec -it on-host1 sh")
+        click.echo(f"and remove it with\n   spanlan lab down --name {name}")
 
 
 def _after_dashes(words: tuple[str, ...]) -> list[str]:

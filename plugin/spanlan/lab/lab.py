@@ -12,14 +12,15 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from spanlan.errors import Broken, Gone, Refuse
+from spanlan.errors import Broken, Gone, Refuse, Retry
 from spanlan.lab import image, removal, requirements
 from spanlan.lab.host import Equipment, Host
 from spanlan.lab.lan import Etcd, Lan
-from spanlan.lab.lock import exclusive
+from spanlan.lab.lock import exclusive, is_held
 from spanlan.lab.names import DEFAULT_NAME, MOST_HOSTS, RUN_ROOT, Names
 
 UP_PATIENCE, DOWN_PATIENCE = 2.0, 120.0
@@ -61,11 +62,16 @@ class Lab:
 
     @classmethod
     def find(cls, name: str = DEFAULT_NAME, *, progress: Callable[[str], None] = lambda _: None) -> Self:
-        """The lab of this name that is up; raises Gone if there is none, Broken if only its ruins are left."""
+        """The lab of this name that is up.
+
+        Raises Gone if there is none, Retry while it is brought up or taken down, Broken if only its ruins are left.
+        """
         names = Names(name)
         try:
             record = json.loads(names.record.read_text())
         except (OSError, ValueError) as error:
+            if is_held(_lock_file(names)):
+                raise Retry(f"lab {name} is being brought up or taken down right now; try again") from error
             if removal.traces(names):
                 raise Broken(f"lab {name} is not whole; remove what is left with `{_down(name)}`") from error
             raise Gone(f"there is no lab {name}; `spanlan lab up --name {name}` makes it") from error
@@ -170,12 +176,15 @@ class Lab:
                 pass
 
     def _lock(self, seconds: float) -> contextlib.AbstractContextManager[None]:
-        return exclusive(RUN_ROOT / f"{self.name}.lock", seconds=seconds)
+        return exclusive(_lock_file(self.names), seconds=seconds)
 
     def _lock_is_needless(self) -> bool:
         """No trace and nobody at work: then not even the lock's file is made."""
-        lock = RUN_ROOT / f"{self.name}.lock"
-        return not lock.exists() and not removal.traces(self.names)
+        return not _lock_file(self.names).exists() and not removal.traces(self.names)
+
+
+def _lock_file(names: Names) -> Path:
+    return RUN_ROOT / f"{names.lab}.lock"
 
 
 def _down(name: str) -> str:

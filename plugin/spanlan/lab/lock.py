@@ -31,6 +31,18 @@ def exclusive(path: Path, *, seconds: float) -> Iterator[None]:
             path.parent.rmdir()
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock now."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _try(path: Path) -> int | None:
     """A locked descriptor of the file that is at ``path`` now; None if it is not to be had."""
     path.parent.mkdir(parents=True, exist_ok=True)
