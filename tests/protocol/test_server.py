@@ -323,7 +323,7 @@ def test_when_every_worker_is_stuck_the_rest_are_told_so_and_fixed_answers_still
         for _ in joins:
             assert stuck.entered.acquire(timeout=10)
         in_line = pool.submit(call, door.path, "NetworkDriver.Leave", IDS)
-        wait_until(lambda: door.workers._waiting == 1)
+        wait_until(lambda: len(door.workers._waiting) == 1)
         begun_at = time.monotonic()
         assert "was not begun: all 2 workers are busy" in call(door.path, "NetworkDriver.Leave", IDS).error
         assert time.monotonic() - begun_at < 0.5
@@ -371,6 +371,32 @@ def test_a_request_that_does_not_end_holds_up_the_stop_no_longer_than_the_grace(
     assert time.monotonic() - begun_at < 4.0
     assert not door.server.serving
     connection.close()
+
+
+def test_half_a_request_does_not_hold_up_the_stop(open_door):
+    door = open_door()
+    half = socket.socket(socket.AF_UNIX)
+    half.connect(str(door.path))
+    half.sendall(b"POST /NetworkDriver.Join HTTP/1.1\r\nContent-Length: 5\r\n\r\n{")
+    assert call(door.path, "Plugin.Activate").status == 200
+    begun_at = time.monotonic()
+    door.server.stop(30.0)
+    assert time.monotonic() - begun_at < 5.0
+    half.close()
+
+
+def test_a_request_that_has_just_been_sent_is_answered_though_the_server_stops(open_door):
+    """It lies unread in the socket, or its connection is not even accepted, when the stop comes."""
+    door = open_door()
+    connections = []
+    for _ in range(20):
+        connection = Connection(door.path)
+        connection.request("POST", "/NetworkDriver.Leave", body=json.dumps(IDS))
+        connections.append(connection)
+    door.server.stop(10.0)
+    for connection in connections:
+        assert connection.getresponse().read() == b"{}"
+        connection.close()
 
 
 def test_a_stopped_server_leaves_no_descriptor_behind(tmp_path):

@@ -329,9 +329,9 @@ json_values = some.recursive(
     lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-field_names = some.sampled_from(
-    "NetworkID EndpointID Options IPv4Data IPv6Data Interface SandboxKey PoolID Pool SubPool V6 Address".split()
-)
+NETWORK_FIELDS = ["NetworkID", "EndpointID", "Options", "IPv4Data", "IPv6Data", "Interface", "SandboxKey"]
+ADDRESS_FIELDS = ["PoolID", "Pool", "SubPool", "V6", "Address"]
+field_names = some.sampled_from([*NETWORK_FIELDS, *ADDRESS_FIELDS])
 
 
 @given(some.dictionaries(field_names, json_values | some.just(NETWORK_ID)))

@@ -36,6 +36,7 @@ _FOREVER = 10**9
 _MOST_CONNECTIONS = 4096
 _LARGEST_HEAD = 16 * 1024
 _TICK = 0.05
+_PATIENCE = 0.5
 
 
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc] # waitress has no types
@@ -57,10 +58,11 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # waitress has no types
 
     error_task_class = _JsonErrorTask
 
-    @property
-    def idle(self) -> bool:
-        """Nothing has been asked that is not yet answered, nor half of it."""
-        return not self.requests and self.request is None and not self.total_outbufs_len
+    def finished(self) -> bool:
+        """Whether all that was asked is answered.  Half a request counts, but not for long: it may never be whole."""
+        if self.requests or self.total_outbufs_len:
+            return False
+        return self.request is None or time.time() - self.last_activity > _PATIENCE
 
 
 class Server:
@@ -152,7 +154,7 @@ class Server:
         wasyncore.loop(timeout=0.0, map=connections, use_poll=True, count=1)
         while server.active_channels:
             for channel in list(server.active_channels.values()):
-                if channel.idle:
+                if channel.finished():
                     channel.handle_close()
             if not server.active_channels:
                 return

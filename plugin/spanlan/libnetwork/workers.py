@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from types import FrameType
 from typing import TypeVar, cast
@@ -68,11 +70,12 @@ class Workers:
         self._size = size
         self._line = line
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        # To a worker that is idle or has just been made; everybody else stands in the line.
+        self._handed: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: deque[_Job] = deque()
         self._running: set[_Job] = set()
         self._threads = 0
         self._idle = 0
-        self._waiting = 0
         self._closed = False
 
     def run(self, what: str, work: Callable[[], T], limit: float) -> T:
@@ -98,7 +101,7 @@ class Workers:
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
-                self._jobs.put(None)
+                self._handed.put(None)
 
     def _submit(self, job: _Job) -> None:
         with self._lock:
@@ -109,11 +112,12 @@ class Workers:
             elif self._threads < self._size:
                 threading.Thread(target=self._work, name=f"spanlan-worker-{self._threads}", daemon=True).start()
                 self._threads += 1
-            elif self._waiting < self._line:
-                self._waiting += 1
+            elif len(self._waiting) < self._line:
+                self._waiting.append(job)
+                return
             else:
                 raise Busy(f"{job.what} was not begun: {self._crowd()}; try again")
-            self._jobs.put(job)
+            self._handed.put(job)
 
     def _give_up(self, job: _Job, limit: float) -> None:
         with self._lock:
@@ -121,6 +125,8 @@ class Workers:
                 return
             job.given_up = True
             if job.thread is None:
+                with suppress(ValueError):
+                    self._waiting.remove(job)
                 raise Busy(f"{job.what} was not begun within {limit:g} s: {self._crowd()}; try again")
             frame = sys._current_frames().get(job.thread)  # noqa: SLF001 - the documented way to see another thread
             place, stack = _place(frame), "".join(traceback.format_stack(frame))
@@ -131,27 +137,43 @@ class Workers:
         raise Overdue(f"{job.what} was not finished within {limit:g} s, it waits in {place}; it may be tried again")
 
     def _crowd(self) -> str:
+        crowd = f"all {self._size} workers are busy"
+        if not self._running:  # handed out a moment ago, and not one of them begun
+            return crowd
         oldest = min(self._running, key=lambda job: job.begun_at)
-        seconds = time.monotonic() - oldest.begun_at
-        return f"all {self._size} workers are busy, the longest for {seconds:.1f} s with {oldest.what}"
+        return f"{crowd}, the longest for {time.monotonic() - oldest.begun_at:.1f} s with {oldest.what}"
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        job = self._handed.get()
+        while job is not None:
             if self._begin(job):
                 self._do(job)
-                self._end(job)
-            del job
+                job = self._end(job)
+            else:
+                job = self._next()
+            if job is None:
+                job = self._handed.get()
 
     def _begin(self, job: _Job) -> bool:
-        """Whether the job is still wanted; if not, this worker is free for the next one."""
+        """Whether the job is still wanted."""
         with self._lock:
             if job.given_up:
-                self._free_worker()
                 return False
             job.thread = threading.get_ident()
             job.begun_at = time.monotonic()
             self._running.add(job)
             return True
+
+    def _next(self) -> _Job | None:
+        """The first in the line; if there is none, the worker is idle."""
+        with self._lock:
+            return self._first_waiting()
+
+    def _first_waiting(self) -> _Job | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        self._idle += 1
+        return None
 
     def _do(self, job: _Job) -> None:
         try:
@@ -162,24 +184,20 @@ class Workers:
         except BaseException as error:  # noqa: BLE001 - a handler must not end the worker that runs it
             job.error = Broken(f"{job.what} tried to end its thread ({type(error).__name__})")
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: _Job) -> _Job | None:
+        """Let the job's requester go; the worker's next job, if there is one."""
         with self._lock:
             job.ended = True
             self._running.discard(job)
-            # Before the answer goes out: whoever asks next finds this worker free and needs no new one.
-            self._free_worker()
-        if not job.given_up:
-            job.finished.release()
-            return
-        seconds = time.monotonic() - job.begun_at
-        end = "well" if job.error is None else f"with {type(job.error).__name__}: {job.error}"
-        _log.warning("%s ended %s after %.1f s, when dockerd had its answer already", job.what, end, seconds)
-
-    def _free_worker(self) -> None:
-        if self._waiting:
-            self._waiting -= 1
+            # Before the answer goes out: whoever asks next finds this worker idle and needs no new one.
+            following = self._first_waiting()
+        if job.given_up:
+            seconds = time.monotonic() - job.begun_at
+            end = "well" if job.error is None else f"with {type(job.error).__name__}: {job.error}"
+            _log.warning("%s ended %s after %.1f s, when dockerd had its answer already", job.what, end, seconds)
         else:
-            self._idle += 1
+            job.finished.release()
+        return following
 
 
 def _place(frame: FrameType | None) -> str:
