@@ -111,7 +111,7 @@ class EtcdServer:
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             f"--initial-cluster={','.join(f'{peer.name}={peer.peer_url}' for peer in self.peers)}",
-            f"--initial-cluster-token={self.name}-{self.peers[0].peer_port}",
+            f"--initial-cluster-token=test-{self.peers[0].peer_port}",
             f"--listen-metrics-urls=http://127.0.0.1:{self.metrics_port}",
             "--logger=zap",
             "--log-level=info",
