@@ -1,9 +1,12 @@
-"""What the IPAM half does when the store's answers are lost.  The store is real; only its answers are tampered with."""
+"""What the IPAM half does when the store's answers are lost, and when others write between its reads and its commits.
+
+The store is real; only the moments and the answers are tampered with.
+"""
 
 import pytest
 
 from ipam_hosts import HostUnderTest, held_in, left_in, pools_in
-from spanlan.errors import Retry
+from spanlan.errors import Refuse, Retry
 from spanlan.store.base import Commit
 from spanlan.store.sqlite import SqliteStore
 
@@ -11,18 +14,22 @@ from spanlan.store.sqlite import SqliteStore
 class UnreliableStore:
     """A store that carries out commits and then, where told to, loses the answer.
 
-    ``retry``: the answer never came.  ``lost``: it came as a failure with what others may have written since, as a
-    store answers that cannot recognise its own work any more.
+    ``meanwhile``: what happens between the reads that a commit is based on and the commit itself.  ``faults``:
+    "retry", the answer never came; "lost", it came as a failure with what others may have written since, as a store
+    answers that cannot recognise its own work any more.
     """
 
     def __init__(self, store):
         self._store = store
         self.faults = []
+        self.meanwhile = []
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
     def commit(self, conditions, operations):
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
         commit = self._store.commit(conditions, operations)
         fault = self.faults.pop(0) if self.faults else None
         if fault == "retry":
@@ -113,3 +120,79 @@ def test_a_release_whose_answer_was_lost_may_be_repeated(store, h1):
         release()
     assert left_in(store) == []
     assert h1.unsettled == []
+
+
+def test_a_pool_that_another_host_joins_in_the_moment_of_its_removal_stays(store, h1):
+    pool_id, h2 = h1.network("10.42.0.0/24"), HostUnderTest(store, "h2")
+    h1.release(pool_id, "10.42.0.1")
+    joined = []
+    store.meanwhile = [lambda: joined.append(h2.network("10.42.0.0/24"))]
+
+    h1.ipam.release_pool(pool_id)
+
+    (pool,) = pools_in(store).values()
+    assert [holder.host for holder in pool.holders] == ["h2"]
+    assert h2.address(joined[0]) == "10.42.0.2"
+
+
+@pytest.mark.parametrize("address", [None, "10.42.0.9"])
+def test_no_address_is_claimed_in_a_pool_that_is_gone(store, h1, address):
+    pool_id = h1.network("10.42.0.0/24")
+    store.meanwhile = [lambda: HostUnderTest(store, "h1").ipam.release_pool(pool_id)]
+
+    h1.address(pool_id, address)
+
+    (pool,) = pools_in(store).values()
+    assert [str(holder.host) for holder in pool.holders] == ["h1"]
+    h1.ipam.release_pool(pool_id)
+    assert left_in(store) == []
+
+
+def test_a_host_that_is_overtaken_takes_the_next_address(store, h1):
+    pool_id, h2 = h1.network("10.42.0.0/24"), HostUnderTest(store, "h2")
+    other = h2.network("10.42.0.0/24")
+    store.meanwhile = [lambda: h2.address(other)]
+    assert h1.address(pool_id) == "10.42.0.3"
+
+
+def test_a_host_that_is_overtaken_again_and_again_gets_an_address_in_the_end(store, h1):
+    pool_id, h2 = h1.network("10.42.0.0/24"), HostUnderTest(store, "h2")
+    other, theirs = h2.network("10.42.0.0/24"), []
+
+    def overtake():
+        store.meanwhile.insert(0, lambda: None)  # for the commit of h2 itself
+        theirs.append(h2.address(other))
+
+    store.meanwhile = [overtake] * 6
+    mine = h1.address(pool_id)
+    assert len(theirs) > 1
+    assert mine not in theirs
+
+
+def test_two_pools_that_overlap_cannot_be_created_in_one_moment(store, h1):
+    h2 = HostUnderTest(store, "h2")
+    store.meanwhile = [lambda: h2.pool("10.42.7.0/24")]
+    with pytest.raises(Refuse, match=r"overlaps 10.42.7.0/24"):
+        h1.pool("10.42.0.0/16")
+    assert list(pools_in(store)) == ["/pools/cluster/10.42.7.0-24"]
+
+
+def test_a_gateway_named_by_another_host_in_the_same_moment_is_taken_over(store, h1):
+    h2, reply = HostUnderTest(store, "h2"), h1.pool("10.42.0.0/24")
+    store.meanwhile = [lambda: h2.network("10.42.0.0/24", gateway="10.42.0.77")]
+    assert h1.gateway(reply.pool_id) == "10.42.0.77"
+
+
+def test_two_hosts_that_reserve_and_release_one_address_in_the_same_moment_lose_nothing(store, h1):
+    h2 = HostUnderTest(store, "h2")
+    one, two = h1.network("10.42.0.0/24", aux=["10.42.0.9"]), h2.pool("10.42.0.0/24").pool_id
+    store.meanwhile = [lambda: h2.address(two, "10.42.0.9")]
+    h1.release(one, "10.42.0.9")
+    (holder,) = held_in(store)["cluster", "10.42.0.9"].holders
+    assert holder.host == "h2"
+
+    three = h1.pool("10.42.0.0/24").pool_id
+    store.meanwhile = [lambda: h2.release(two, "10.42.0.9")]
+    h1.address(three, "10.42.0.9")
+    (holder,) = held_in(store)["cluster", "10.42.0.9"].holders
+    assert holder.host == "h1"
