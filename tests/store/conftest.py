@@ -24,17 +24,18 @@ def etcd_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def etcd(etcd_directory: Path) -> Iterator[EtcdServer]:
     """A running etcd that nobody disturbs; tests share it, each under a root of its own."""
-    server = EtcdServer(etcd_directory / "shared").start()
-    yield server
-    server.stop()
+    with EtcdServer(etcd_directory / "shared") as server:
+        yield server.start()
 
 
 @pytest.fixture
 def fragile(etcd_directory: Path) -> Iterator[EtcdServer]:
     """A running etcd for one test alone, which may do to it what it likes."""
-    server = EtcdServer(Path(tempfile.mkdtemp(dir=etcd_directory))).start()
-    yield server
-    server.stop()
+    server = EtcdServer(Path(tempfile.mkdtemp(dir=etcd_directory)))
+    try:
+        yield server.start()
+    finally:
+        server.kill()
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def cluster(etcd_directory: Path) -> Iterator[EtcdCluster]:
     try:
         yield members.start()
     finally:
-        members.stop()
+        members.kill()
 
 
 @pytest.fixture

@@ -239,10 +239,10 @@ class EtcdCluster:
             member.wait_until_healthy()
         return self
 
-    def stop(self) -> None:
-        """End all members."""
+    def kill(self) -> None:
+        """kill -9 of all members: their last."""
         for member in self.members:
-            member.stop()
+            member.kill()
 
 
 def free_ports(count: int) -> list[int]:

@@ -32,10 +32,9 @@ def pair(authority: Authority) -> KeyPair:
 def locked(etcd_directory: Path, authority: Authority, pair: KeyPair) -> Iterator[EtcdServer]:
     """A server with everything on: TLS, client certificates, and the users root and spanlan (for /mine/ only)."""
     tls = Tls(authority.issue("server"), authority.certificate, demand_client_certificate=True)
-    server = EtcdServer(etcd_directory / "locked", tls=tls).start()
-    _lock(server, pair)
-    yield server
-    server.stop()
+    with EtcdServer(etcd_directory / "locked", tls=tls) as server:
+        _lock(server.start(), pair)
+        yield server
 
 
 @pytest.fixture
