@@ -7,7 +7,7 @@ import pytest
 from example_links import BLUE, CHILD
 from spanlan.errors import Refuse
 from spanlan.kernel.links import Links
-from spanlan.kernel.monitor import Monitor, Overrun
+from spanlan.kernel.monitor import FdbSeen, LinkGone, Monitor, NeighbourSeen, Overrun
 from spanlan.kernel.neighbours import DropFdb, DropNeighbour, SetFdb, SetNeighbour, dump_fdb, dump_neighbours, write
 from spanlan.kernel.overlay import OverlayState
 from spanlan.model.address import ip_address
@@ -198,6 +198,20 @@ def test_a_device_made_anew_is_filled_again(namespace, state):
     assert in_kernel(report.index) == (overlay().neighbours, overlay().fdb)
 
 
+def test_an_underlay_that_goes_and_comes_back_brings_the_segment_back(namespace, state):
+    with Monitor() as monitor:
+        state.sync()
+        watch(state, monitor, lambda: state.sync() and state.settled)
+        namespace.command("ip", "link", "del", "under0")
+        watch(state, monitor, lambda: not state.settled)
+        with pytest.raises(Refuse, match="its underlay under0 is not there"):
+            state.sync()
+        namespace.command("ip", "link", "add", "under0", "type", "veth", "peer", "name", "wire0")
+        watch(state, monitor, lambda: not state.settled)
+        report = state.sync()
+    assert in_kernel(report.index) == (overlay().neighbours, overlay().fdb)
+
+
 def test_our_own_writes_seen_again_start_no_new_work(namespace, state):
     with Monitor() as monitor:
         state.sync()
@@ -221,8 +235,8 @@ def test_events_of_other_devices_are_none_of_its_business(namespace, state):
     with Monitor() as monitor:
         write(other, [SetNeighbour(ADDRESS, MAC), SetFdb(MAC, HERE)])
         Links().delete("svx-red")
-        events = monitor.events(1)
-    assert events
+        events = [event for event in monitor.events(1) if event[0] == other]
+    assert {type(event) for event in events} >= {NeighbourSeen, FdbSeen, LinkGone}
     assert {state.observe(event) for event in events} == {False}
 
 

@@ -23,7 +23,11 @@ _NO_ADDRESSES: Final = 1  # linux/if_link.h, IN6_ADDR_GEN_MODE_NONE
 
 @dataclass(frozen=True, slots=True)
 class FoundLink:
-    """A link of this namespace.  ``parent``: index of the link below, None without one.  ``details``: by kind."""
+    """A link of this namespace.
+
+    ``parent``: index of the link below, None without one.  ``makes_addresses``: the kernel gives it an IPv6 address by
+    itself.  ``refuses_ipv6``: IPv6 is switched off on it.  ``details``: attributes of its kind.
+    """
 
     name: str
     index: int
@@ -35,6 +39,7 @@ class FoundLink:
     mtu: int
     up: bool
     makes_addresses: bool
+    refuses_ipv6: bool
     details: Mapping[str, Any]
 
 
@@ -60,6 +65,7 @@ def read_link(message: Any) -> FoundLink:
     parent = details.get("IFLA_VXLAN_LINK") if kind == "vxlan" else message.get("IFLA_LINK")
     ipv6 = (message.get("IFLA_AF_SPEC") or {}).get("AF_INET6")
     mode = ipv6.get("IFLA_INET6_ADDR_GEN_MODE") if ipv6 else None
+    settings = ipv6.get("IFLA_INET6_CONF") if ipv6 else None
     return FoundLink(
         name=message.get("IFLA_IFNAME"),
         index=message["index"],
@@ -70,6 +76,7 @@ def read_link(message: Any) -> FoundLink:
         mac=Mac(bytes.fromhex((message.get("IFLA_ADDRESS") or "").replace(":", ""))),
         mtu=message.get("IFLA_MTU") or 0,
         up=bool(message["flags"] & _IFF_UP),
+        refuses_ipv6=bool(settings and settings["disable_ipv6"]),
         makes_addresses=mode is not None and mode != _NO_ADDRESSES,
         details=details,
     )

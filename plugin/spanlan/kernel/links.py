@@ -9,14 +9,14 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from spanlan.errors import Gone, Refuse, Retry
-from spanlan.kernel import facts, netlink
-from spanlan.kernel.found import BIRTH_GROUP, MARK, FoundLink, local_of, read_link
+from spanlan.kernel import comparison, facts, netlink
+from spanlan.kernel.found import BIRTH_GROUP, MARK, FoundLink, read_link
 from spanlan.model.host import MacvlanLink, VxlanLink
 from spanlan.model.mac import format_mac
 
@@ -47,8 +47,9 @@ class Links:
     def ensure_vxlan(self, link: VxlanLink) -> EnsuredLink:
         """Make the VXLAN device if it is not there, and put right what differs if it is.
 
-        ``nolearning proxy``, up, without an IPv6 address of its own.  (IPv6 itself stays on: the ND proxy and the
-        neighbour table of the device need it.  Likewise an MTU below 1280 leaves it without, RFC 8200 section 5.)
+        ``nolearning proxy``, up, without an IPv6 address of its own.  (IPv6 itself is on, also where the host has it
+        off by default: the ND proxy and the neighbour table of the device need it.  An MTU below 1280 leaves the
+        device without it, RFC 8200 section 5.)
         Raises Refuse if a foreign device is in the way or the MTU does not fit, Broken without CAP_NET_ADMIN.
         """
         with netlink.open_routes(f"make the VXLAN device {link.name}") as routes:
@@ -57,7 +58,7 @@ class Links:
             if found is None:
                 return EnsuredLink(_make_vxlan(routes, link, parent), ("made",))
             _refuse_foreign(found)
-            reasons = fixed_differences(found, link)
+            reasons = comparison.fixed_differences(found, link)
             if not reasons:
                 try:
                     return _mend_vxlan(routes, found, link, parent)
@@ -80,9 +81,9 @@ class Links:
             if found is None:
                 return None, ("not there",)
             _refuse_foreign(found)
-            differences = fixed_differences(found, link)
-            differences += [text for text, _ in changeable_differences(found, link, _parent_of(link))]
-            return found.index, tuple(differences + _plain_differences(found, link))
+            differences = comparison.fixed_differences(found, link)
+            differences += [text for text, _ in comparison.changeable_differences(found, link, _parent_of(link))]
+            return found.index, tuple(differences + comparison.plain_differences(found, link))
 
     def make_macvlan(self, link: MacvlanLink) -> int:
         """Make the child of ``link.parent`` and return its index; it is left down, dockerd brings it up.
@@ -134,61 +135,6 @@ class Links:
 # -- VXLAN -------------------------------------------------------------------------------------------------------
 
 
-def fixed_differences(found: FoundLink, link: VxlanLink) -> list[str]:
-    """How a device differs from ``link`` in what the kernel fixes when a device is made."""
-    if found.kind != "vxlan":
-        return [f"it is a {found.kind or 'plain'} link, not vxlan"]
-    differences = [
-        f"{word} is {found.details.get(attribute)}, must be {int(wanted)}"
-        for word, attribute, wanted in _fixed_attributes(link)
-        if found.details.get(attribute, 0) != wanted
-    ]
-    local = local_of(found)
-    if local is None or local.version != link.local.version:
-        differences.append(f"local is {local}, must be {link.local}")
-    return differences
-
-
-def changeable_differences(found: FoundLink, link: VxlanLink, parent: int) -> list[tuple[str, dict[str, Any]]]:
-    """How a device differs from ``link`` in what can be changed in place: as text, and as pyroute2's arguments."""
-    pairs: list[tuple[str, object, object, dict[str, Any]]] = [
-        ("local", str(local_of(found)), str(link.local), _local(link)),
-        ("underlay", found.parent, parent, {"vxlan_link": parent}),
-        ("ttl", found.details.get("IFLA_VXLAN_TTL", 0), link.ttl, {"vxlan_ttl": link.ttl}),
-        ("tos", found.details.get("IFLA_VXLAN_TOS", 0), link.tos, {"vxlan_tos": link.tos}),
-        ("learning", found.details.get("IFLA_VXLAN_LEARNING", 0), 0, {"vxlan_learning": False}),
-    ]
-    return [(f"{word}: {there} -> {wanted}", change) for word, there, wanted, change in pairs if there != wanted]
-
-
-def _plain_differences(found: FoundLink, link: VxlanLink) -> list[str]:
-    differences = []
-    if found.alias != link.alias:
-        differences.append(f"alias: {found.alias} -> {link.alias}")
-    if found.makes_addresses:
-        differences.append("IPv6 address of its own: on -> off")
-    if found.mtu != link.mtu:
-        differences.append(f"mtu: {found.mtu} -> {link.mtu}")
-    if not found.up:
-        differences.append("state: down -> up")
-    return differences
-
-
-def _fixed_attributes(link: VxlanLink) -> list[tuple[str, str, int]]:
-    attributes = [
-        ("vni", "IFLA_VXLAN_ID", link.vni),
-        ("port", "IFLA_VXLAN_PORT", link.port),
-        ("proxy", "IFLA_VXLAN_PROXY", 1),
-    ]
-    if link.local.version == 4:  # noqa: PLR2004
-        return [*attributes, ("udp_csum", "IFLA_VXLAN_UDP_CSUM", int(link.udp_csum))]
-    return [
-        *attributes,
-        ("zero checksums sent", "IFLA_VXLAN_UDP_ZERO_CSUM6_TX", int(not link.udp_csum)),
-        ("zero checksums taken", "IFLA_VXLAN_UDP_ZERO_CSUM6_RX", 1),
-    ]
-
-
 def _checksums(link: VxlanLink) -> dict[str, bool]:
     """Checksums of the outer UDP header.
 
@@ -198,10 +144,6 @@ def _checksums(link: VxlanLink) -> dict[str, bool]:
     if link.local.version == 4:  # noqa: PLR2004
         return {"vxlan_udp_csum": link.udp_csum}
     return {"vxlan_udp_zero_csum6_tx": not link.udp_csum, "vxlan_udp_zero_csum6_rx": True}
-
-
-def _local(link: VxlanLink) -> dict[str, str]:
-    return {"vxlan_local" if isinstance(link.local, IPv4Address) else "vxlan_local6": str(link.local)}
 
 
 def _make_vxlan(routes: Any, link: VxlanLink, parent: int) -> int:
@@ -220,7 +162,7 @@ def _make_vxlan(routes: Any, link: VxlanLink, parent: int) -> int:
             vxlan_proxy=True,
             mtu=link.mtu,
             group=BIRTH_GROUP,
-            **_local(link),
+            **comparison.local_argument(link),
             **_checksums(link),
         )
     except NetlinkError as error:
@@ -233,13 +175,10 @@ def _make_vxlan(routes: Any, link: VxlanLink, parent: int) -> int:
         found = read_link(routes.link("get", index=index)[0])
         if found.mtu != link.mtu:
             raise _too_big(link, found.mtu)  # the kernel does not say so when a device is made: it takes what fits
-        routes.link("set", index=index, state="up")
-    except NetlinkError as error:
-        _remove(routes, index)
-        if error.code == errno.EADDRINUSE:
-            raise Refuse(_port_taken(link)) from error
-        raise
-    except Refuse:
+        if found.refuses_ipv6:
+            _allow_ipv6(link.name)
+        _bring_up(routes, index, link)
+    except (NetlinkError, Refuse):
         _remove(routes, index)
         raise
     return index
@@ -247,8 +186,7 @@ def _make_vxlan(routes: Any, link: VxlanLink, parent: int) -> int:
 
 def _mend_vxlan(routes: Any, found: FoundLink, link: VxlanLink, parent: int) -> EnsuredLink:
     changes = []
-    flaws = []
-    for text, change in changeable_differences(found, link, parent):
+    for text, change in comparison.changeable_differences(found, link, parent):
         routes.link("set", index=found.index, kind="vxlan", **change)
         changes.append(text)
     if found.alias != link.alias:
@@ -257,26 +195,41 @@ def _mend_vxlan(routes: Any, found: FoundLink, link: VxlanLink, parent: int) -> 
     if found.makes_addresses:
         _without_ipv6_address(routes, found.index)
         changes.append("IPv6 address of its own: on -> off")
-    if found.mtu != link.mtu:
-        try:
-            routes.link("set", index=found.index, mtu=link.mtu)
-            changes.append(f"mtu: {found.mtu} -> {link.mtu}")
-        except NetlinkError as error:
-            if error.code != errno.EINVAL:
-                raise
-            flaws.append(
-                f"{link.name}: its MTU is {found.mtu} and should be {link.mtu}, which does not fit on the underlay"
-                f" {link.parent}; raise the MTU of {link.parent} or give the network a smaller one (-o mtu=)"
-            )
+    if found.refuses_ipv6 and _allow_ipv6(link.name):
+        changes.append("IPv6: off -> on")
+    flaw = _mend_mtu(routes, found, link)
+    if found.mtu != link.mtu and not flaw:
+        changes.append(f"mtu: {found.mtu} -> {link.mtu}")
     if not found.up:
-        try:
-            routes.link("set", index=found.index, state="up")
-        except NetlinkError as error:
-            if error.code == errno.EADDRINUSE:
-                raise Refuse(_port_taken(link)) from error
-            raise
+        _bring_up(routes, found.index, link)
         changes.append("state: down -> up")
-    return EnsuredLink(found.index, tuple(changes), tuple(flaws))
+    return EnsuredLink(found.index, tuple(changes), (flaw,) if flaw else ())
+
+
+def _mend_mtu(routes: Any, found: FoundLink, link: VxlanLink) -> str | None:
+    """Set the MTU, or say why it cannot be: no reason to take a working device down."""
+    if found.mtu == link.mtu:
+        return None
+    try:
+        routes.link("set", index=found.index, mtu=link.mtu)
+    except NetlinkError as error:
+        if error.code != errno.EINVAL:
+            raise
+        return (
+            f"{link.name}: its MTU is {found.mtu} and should be {link.mtu}, which does not fit on the underlay"
+            f" {link.parent}; raise the MTU of {link.parent} or give the network a smaller one (-o mtu=)"
+        )
+    return None
+
+
+def _bring_up(routes: Any, index: int, link: VxlanLink) -> None:
+    """Only now the device opens its UDP port, and finds out whether it can."""
+    try:
+        routes.link("set", index=index, state="up")
+    except NetlinkError as error:
+        if error.code == errno.EADDRINUSE:
+            raise Refuse(_port_taken(link)) from error
+        raise
 
 
 def _too_big(link: VxlanLink, largest: int) -> Refuse:
@@ -366,6 +319,20 @@ def _without_ipv6_address(routes: Any, index: int) -> None:
     except NetlinkError as error:
         if error.code != errno.EAFNOSUPPORT:  # a kernel without IPv6 makes no such address
             raise
+
+
+def _allow_ipv6(name: str) -> bool:
+    """Switch IPv6 on for one link; whether it could be done.
+
+    There is no netlink message for it, and in a container /proc/sys may be read-only.  Then IPv6 neighbours fail with
+    the kernel's own words, and a segment that has none does not suffer.
+    """
+    try:
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("0", encoding="ascii")
+    except OSError as error:
+        _log.debug("%s: IPv6 cannot be switched on: %s", name, error)
+        return False
+    return True
 
 
 def _remove(routes: Any, index: int) -> bool:

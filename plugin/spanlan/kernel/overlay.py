@@ -112,7 +112,10 @@ class OverlayState:
                 self.fdb.observe(mac, vtep)
             case LinkGone(interface) if interface == self._index:
                 self.doubt()
-            case LinkChanged(interface, name) if interface == self._index or name == self._link.name:
+            case LinkChanged(interface, name) if interface == self._index or name in {
+                self._link.name,
+                self._link.parent,
+            }:
                 self._device_unsure = True
             case Overrun():
                 self.doubt()
