@@ -12,18 +12,18 @@ def reader(used):
     ordered = sorted(used)
     reads = []
 
-    def read(start, limit):
-        reads.append(limit)
-        return [number for number in ordered if number >= start][:limit]
+    def read(start, end, limit):
+        reads.append((start, end))
+        return [number for number in ordered if start <= number <= end][:limit]
 
     return read, reads
 
 
 @given(
-    used=st.sets(st.integers(0, 120)),
+    used=st.sets(st.integers(0, 700), max_size=500),
     first=st.integers(0, 60),
-    length=st.integers(0, 60),
-    after=st.none() | st.integers(0, 130),
+    length=st.integers(0, 600),
+    after=st.none() | st.integers(0, 700),
     count=st.integers(1, 70),
 )
 def test_free_numbers_come_in_order_from_behind_the_cursor_and_round(used, first, length, after, count):
@@ -46,6 +46,12 @@ def test_a_full_stretch_costs_one_read_per_page_and_an_empty_pool_one():
     read, reads = reader([])
     assert picking.free(read, Span(1, 2**64), after=2**63, count=1) == [2**63 + 1]
     assert len(reads) == 1
+
+
+def test_the_first_read_ends_with_the_octet_so_that_a_full_pool_costs_no_more_than_an_empty_one():
+    read, reads = reader(range(1, 50_000))
+    picking.free(read, Span(1, 65_534), after=49_999, count=1)
+    assert reads == [(50_000, 50_175)]
 
 
 @pytest.mark.parametrize(

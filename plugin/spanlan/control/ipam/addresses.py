@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from os.path import commonprefix
 
 from spanlan.control.attempts import attempts
 from spanlan.control.ipam import picking
@@ -112,10 +113,12 @@ class Addresses:
         prefix = keys.addresses(pool_id.space, pool_id.cidr)
         family = type(pool_id.cidr.network_address)
 
-        def read(start: int, limit: int) -> list[int]:
+        def read(start: int, end: int, limit: int) -> list[int]:
             first = keys.address(pool_id.space, pool_id.cidr, family(start))
-            entries = self._store.range(prefix, start=first, limit=limit).entries
-            return [sortable_number(entry.key.removeprefix(prefix)) for entry in entries]
+            last = keys.address(pool_id.space, pool_id.cidr, family(end))
+            shared = commonprefix([first, last])  # noqa: RUF071 - by character, as a key's prefix is
+            entries = self._store.range(shared, start=first, limit=limit).entries
+            return [sortable_number(entry.key.removeprefix(prefix)) for entry in entries if entry.key <= last]
 
         return read
 
@@ -182,7 +185,7 @@ class Addresses:
     def _try_reserve(
         self, pool_id: PoolId, known: KnownPool, address: IPAddress, kind: AddressKind, *, again: bool
     ) -> bool:
-        """Reserve an address; False if something changed meanwhile.  ``again``: an attempt before seems to have lost."""
+        """Reserve an address; False if something changed meanwhile.  ``again``: an attempt before has lost."""
         key = keys.address(pool_id.space, pool_id.cidr, address)
         entry = self._store.get(key)
         if entry is None:

@@ -22,7 +22,7 @@ from spanlan.store.base import Absent, Condition, Delete, DeletePrefix, Entry, O
 
 log = logging.getLogger(__name__)
 
-_PAGE = 500
+_PAGE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +102,18 @@ class Pools:
 
         Raises Refuse if it is new and overlaps another pool of its address space.
         """
+        known = self.read(pool_id.space, pool_id.cidr)
         for _ in attempts(f"pool {pool_id.cidr}: other hosts changed it each time it was to be joined"):
-            known = self.read(pool_id.space, pool_id.cidr)
             if known is not None:
-                known = self.try_join(pool_id, known)
+                joined = self.try_join(pool_id, known)
             else:
                 index = self.index()
                 refuse_overlap(pool_id, index.of(pool_id.space))
-                known = self.create(pool_id, index)
-            if known is not None:
-                return known
+                joined = self.create(pool_id, index)
+            if joined is not None:
+                return joined
+            # As the commit that lost has found it: no need to read it again.
+            known = self._known.get(keys.pool(pool_id.space, pool_id.cidr))
         raise AssertionError
 
     def try_join(self, pool_id: PoolId, known: KnownPool) -> KnownPool | None:
