@@ -19,7 +19,7 @@ from spanlan.store.etcd3.values import KeyValue, Listing, Transacted
 from spanlan.store.etcd3.watching import Watcher, WatchSpec
 from spanlan.store.etcd3.wire import SortOrder, SortTarget, messages
 
-PAGE: Final = 5_000
+PAGE: Final = 10_000
 """Keys per request of a long listing.  The server counts the rest of the range for every page, so pages are large."""
 
 
