@@ -50,7 +50,7 @@ def show(lab: Lab, tell: Tell) -> None:
         _transfer(one, other, tell)
 
     tell("\n5. What etcd knows, and what each kernel holds because of that")
-    _table(tell, ("address", "MAC", "host"), [row[:3] for row in _published(lab)])
+    _table(tell, ("address", "MAC", "host"), _published(lab))
     for host in lab.hosts:
         _show_kernel(host, containers, tell)
 
@@ -61,7 +61,7 @@ def tidy(lab: Lab, tell: Tell) -> None:
     for host in lab.hosts:
         _docker(host, tell, "rm", "-f", _name_on(host))
         _docker(host, tell, "network", "rm", NETWORK)
-    left = [row for row in _published(lab) if row]
+    left = _published(lab)
     devices = [device for host in lab.hosts for device in _devices(host)]
     if left or devices:
         raise Broken(f"the demo left something behind: {left or devices}")
@@ -103,7 +103,7 @@ def _show_kernel(host: Host, containers: Sequence[Container], tell: Tell) -> Non
         fdb = json.loads(host.run(["bridge", "-j", "fdb", "show", "dev", device]).stdout)
         behind = {entry["mac"]: entry["dst"] for entry in fdb if "dst" in entry}
         neighbours = json.loads(host.run(["ip", "-j", "neigh", "show", "dev", device]).stdout)
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for neighbour in neighbours:
             of = known.get(neighbour["dst"])
             vtep = behind.get(neighbour["lladdr"], "?")
@@ -136,7 +136,7 @@ def _names(hosts: Sequence[Host]) -> str:
     return " and ".join(host.name for host in hosts)
 
 
-def _table(tell: Tell, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _table(tell: Tell, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *sorted(rows)]:
         tell("      " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
