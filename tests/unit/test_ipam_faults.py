@@ -3,9 +3,12 @@
 The store is real; only the moments and the answers are tampered with.
 """
 
+import time
+
 import pytest
 
 from ipam_hosts import HostUnderTest, held_in, left_in, pools_in
+from spanlan import deadline
 from spanlan.errors import Refuse, Retry
 from spanlan.store.base import Commit
 from spanlan.store.sqlite import SqliteStore
@@ -14,7 +17,8 @@ from spanlan.store.sqlite import SqliteStore
 class UnreliableStore:
     """A store that carries out commits and then, where told to, loses the answer.
 
-    ``meanwhile``: what happens between the reads that a commit is based on and the commit itself.  ``faults``:
+    ``meanwhile``: what happens between the reads that a commit is based on and the commit itself; ``slow``: what
+    happens between the commit and its answer.  ``faults``:
     "retry", the answer never came; "lost", it came as a failure with what others may have written since, as a store
     answers that cannot recognise its own work any more.
     """
@@ -23,6 +27,7 @@ class UnreliableStore:
         self._store = store
         self.faults = []
         self.meanwhile = []
+        self.slow = []
 
     def __getattr__(self, name):
         return getattr(self._store, name)
@@ -31,6 +36,8 @@ class UnreliableStore:
         if self.meanwhile:
             self.meanwhile.pop(0)()
         commit = self._store.commit(conditions, operations)
+        if self.slow:
+            self.slow.pop(0)()
         fault = self.faults.pop(0) if self.faults else None
         if fault == "retry":
             raise Retry("the store went away")
@@ -50,6 +57,15 @@ def store(tmp_path):
 @pytest.fixture
 def h1(store):
     return HostUnderTest(store, "h1")
+
+
+def wait_for_the_deadline():
+    ends_at = time.monotonic() + 5
+    while time.monotonic() < ends_at:
+        try:
+            time.sleep(deadline.remaining(0.05))
+        except Retry:
+            return
 
 
 REQUESTS = {
@@ -91,6 +107,24 @@ def test_a_claim_whose_outcome_is_unknown_is_handed_over_to_be_undone(store, h1,
         (left_pool,) = (pool for pool in pools_in(store).values() if str(pool.cidr) == "10.42.0.0/24")
         h1.ipam.release_pool(f"cluster|10.42.0.0/24|-|{left_pool.holders[-1].nonce}")
     after = [(entry.key, entry.value) for entry in store.range("/").entries if "/cursor/" not in entry.key]
+    assert after == before
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_a_claim_that_came_after_its_deadline_is_handed_over_to_be_undone(store, h1, pool_id, request_name):
+    ask = REQUESTS[request_name]
+    if request_name == "auxiliary":
+        own = h1.pool("10.42.0.0/24").pool_id
+        ask = lambda host, pool_id: host.address(own, "10.42.0.9")  # noqa: E731
+    before = [(entry.key, entry.value) for entry in store.range("/").entries if "/cursor/" not in entry.key]
+    store.slow = [wait_for_the_deadline]
+    with deadline.within(0.3), pytest.raises(Retry):
+        ask(h1, pool_id)
+
+    for release in h1.unsettled:
+        h1.ipam.release(release)
+    after = [(entry.key, entry.value) for entry in store.range("/").entries if "/cursor/" not in entry.key]
+    assert h1.unsettled
     assert after == before
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
-from spanlan import options
+from spanlan import deadline, options
 from spanlan.control.ipam import picking
 from spanlan.control.ipam.addresses import Addresses
 from spanlan.control.ipam.automatic import Automatic
@@ -47,8 +47,8 @@ class Ipam:
 
     ``host``: this host's name, which stands in the store beside all that it holds.  ``host_networks``: the networks
     this host uses (default pools avoid them).  ``clock``: seconds, steady.  ``unsettled`` is called with a release when
-    the store went away in the middle of a claim: dockerd was told that it failed, so the claim must not stay if it
-    did reach the store; carry the release out once the store is back.
+    the store went away in the middle of a claim, or the deadline passed: dockerd was told that it failed, so the claim
+    must not stay if it did reach the store; carry the release out once the store is back.
 
     All methods may be called from any thread.  They raise Refuse for what the user must change, and Retry when the
     store is away or other hosts were faster for too long.
@@ -91,6 +91,7 @@ class Ipam:
             for last in asked[-1:]:
                 self._unsettled(Release(str(last)))
             raise
+        self._in_time(Release(str(pool_id)))
         self._creating.begin(pool_id)
         return PoolReply(str(pool_id), pool_id.cidr)
 
@@ -122,6 +123,7 @@ class Ipam:
                     self._addresses.reserve(hold, address, AddressKind.AUXILIARY)
                 else:
                     self._addresses.claim(hold, address)
+        self._in_time(self._addresses.prepare_release(hold, granted))
         return _interface(granted, hold.cidr)
 
     def release_address(self, pool_id: str, address: IPAddress) -> None:
@@ -156,6 +158,14 @@ class Ipam:
         for pool in pools:
             self._creating.end_all(pool.cidr, spaces)
             self._offers.end_all(pool.cidr, spaces)
+
+    def _in_time(self, release: Release) -> None:
+        """Raise Retry if the deadline has passed: nobody waits for the answer any more, so what it grants must go."""
+        try:
+            deadline.check()
+        except Retry:
+            self._unsettled(release)
+            raise
 
 
 def _options(given: Mapping[str, str]) -> IpamOptions:
