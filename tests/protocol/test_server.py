@@ -387,7 +387,7 @@ def test_half_a_request_does_not_hold_up_the_stop(open_door):
 
 def test_a_request_that_has_just_been_sent_is_answered_though_the_server_stops(open_door):
     """It lies unread in the socket, or its connection is not even accepted, when the stop comes."""
-    door = open_door()
+    door = open_door(size=32, line=32)
     connections = []
     for _ in range(20):
         connection = Connection(door.path)
