@@ -23,7 +23,7 @@ from spanlan.control.networks import Networks
 from spanlan.control.peers import Peers
 from spanlan.control.records import Records
 from spanlan.control.segments import Segments
-from spanlan.control.service import AddressService, NetworkService
+from spanlan.control.service import AddressService, NetworkService, release_of, releasing
 from spanlan.drivers import DRIVERS
 from spanlan.errors import SpanlanError
 from spanlan.kernel import facts
@@ -67,6 +67,7 @@ class Daemon:
             host=me,
             default_pools=parse_default_pools(settings.default_pools),
             host_networks=facts.networks,
+            unsettled=lambda release: self._records.owe(releasing(release)),
         )
         self._networks = Networks(
             me=me,
@@ -85,8 +86,7 @@ class Daemon:
         self._debts.ways = {
             "network": self._networks.leave,
             "endpoint": self._endpoints.give_back,
-            "address": addresses.pay_address,
-            "pool": addresses.pay_pool,
+            "release": lambda debt: ipam.release(release_of(debt)),
         }
         app = create_app(
             NetworkService(self._networks, self._endpoints, self._liveness),
@@ -137,7 +137,7 @@ class Daemon:
             "version": __version__,
             "ready": self._peers.lost is None and all(segment["in_sync"] for segment in segments),
             "store": self._settings.store,
-            "store_trouble": self._peers.lost,
+            "reason": self._peers.lost,
             "hosts": sorted(self._peers.hosts),
             "networks": len(self._records.networks()),
             "endpoints": len(self._records.endpoints()),

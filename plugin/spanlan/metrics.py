@@ -49,12 +49,6 @@ class Metrics:
             buckets=_HANDLER_SECONDS,
             registry=self.registry,
         )
-        self._store_errors = Counter(
-            "spanlan_store_errors",
-            "Calls to the store that failed.",
-            ["operation"],
-            registry=self.registry,
-        )
         self._watches_lost = Counter(
             "spanlan_store_watch_lost",
             "Watches on the store that broke off and were taken up again.",
@@ -107,10 +101,6 @@ class Metrics:
             raise
         finally:
             self.handled(method, outcome, time.perf_counter() - begin)
-
-    def store_failed(self, operation: str) -> None:
-        """A call to the store failed; ``operation`` is its verb (``get``, ``transaction``, ``renew``, ``watch``)."""
-        self._store_errors.labels(operation).inc()
 
     def watch_lost(self) -> None:
         """A watch on the store broke off."""

@@ -182,7 +182,7 @@ class Loop:
                 log.info("segment %s: well again", name)
             job.pause = job.due = 0.0
             self._metrics.sync_passed(self._clock() - begun)
-            self._metrics.written("entries", report.written + report.dropped)
+            self._metrics.written("overlay", report.written + report.dropped)
             following.finished(work.generation)
         self._metrics.set_pending(name, job.overlay.neighbours.pending + job.overlay.fdb.pending)
 

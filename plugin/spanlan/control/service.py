@@ -11,6 +11,7 @@ from spanlan.control.networks import Networks
 from spanlan.control.records import Debt
 from spanlan.model.address import IPAddress, ip_address
 from spanlan.model.host import Handover
+from spanlan.model.pool import Release
 from spanlan.model.request import EndpointReply, EndpointRequest, NetworkRequest, PoolReply, PoolRequest
 
 
@@ -67,7 +68,7 @@ class AddressService:
 
     def release_pool(self, pool_id: str) -> None:
         """Take a pool back."""
-        self._debts.pay_or_owe({"what": "pool", "pool": pool_id})
+        self._debts.pay_or_owe(releasing(Release(pool_id)))
 
     def request_address(
         self, pool_id: str, address: IPAddress | None, *, gateway: bool
@@ -78,12 +79,20 @@ class AddressService:
 
     def release_address(self, pool_id: str, address: IPAddress) -> None:
         """Take an address back."""
-        self._debts.pay_or_owe({"what": "address", "pool": pool_id, "address": str(address)})
+        self._debts.pay_or_owe(releasing(self._ipam.prepare_release(pool_id, address)))
 
-    def pay_address(self, debt: Debt) -> None:
-        """Pay the debt of an address."""
-        self._ipam.release_address(debt["pool"], ip_address(debt["address"]))
 
-    def pay_pool(self, debt: Debt) -> None:
-        """Pay the debt of a pool."""
-        self._ipam.release_pool(debt["pool"])
+def releasing(release: Release) -> Debt:
+    """The debt of a release, with all that keeps it from touching a newer claim when it is paid late."""
+    debt = {"what": "release", "pool": release.pool_id}
+    if release.address is not None:
+        debt["address"] = str(release.address)
+    if release.claim is not None:
+        debt["claim"] = release.claim
+    return debt
+
+
+def release_of(debt: Debt) -> Release:
+    """The release that :func:`releasing` wrote down."""
+    address = debt.get("address")
+    return Release(debt["pool"], None if address is None else ip_address(address), debt.get("claim"))

@@ -133,6 +133,9 @@ class Server:
         self._thread.join(grace + 5.0)
         if self._thread.is_alive():
             _log.error("the thread that serves %s did not end", self._path)
+        # Only here, behind the join: the thread may end by itself, and pull_trigger() needs an open trigger.
+        self._waitress.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._waitress._map, ignore_all=True)  # noqa: SLF001 - see _serve
 
     def _serve(self) -> None:
         server = self._waitress
@@ -143,9 +146,6 @@ class Server:
             self._drain(server, connections)
         except Exception:  # noqa: BLE001 - the last place before the thread ends
             _log.exception("the server on %s failed", self._path)
-        finally:
-            server.task_dispatcher.shutdown(timeout=1)
-            wasyncore.close_all(connections, ignore_all=True)
 
     def _drain(self, server: Any, connections: dict[int, Any]) -> None:
         ends_at = time.monotonic() + self._grace
