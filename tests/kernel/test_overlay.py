@@ -7,7 +7,7 @@ import pytest
 from example_links import BLUE, CHILD
 from spanlan.errors import Refuse
 from spanlan.kernel.links import Links
-from spanlan.kernel.monitor import FdbSeen, LinkGone, Monitor, NeighbourSeen, Overrun
+from spanlan.kernel.monitor import FdbSeen, LinkChanged, LinkGone, Monitor, NeighbourSeen, Overrun
 from spanlan.kernel.neighbours import DropFdb, DropNeighbour, SetFdb, SetNeighbour, dump_fdb, dump_neighbours, write
 from spanlan.kernel.overlay import OverlayState
 from spanlan.model.address import ip_address
@@ -187,6 +187,16 @@ def test_a_device_deleted_by_hand_is_made_again_and_filled_also_when_nobody_told
     assert report.index != before
     assert report.changes == ("made",)
     assert len(dump_fdb(report.index)) == 4
+
+
+def test_a_device_that_had_to_be_mended_has_its_entries_read_again(namespace, state):
+    """Setting a device down flushes its neighbours; here nobody tells that, only that the device changed."""
+    index = state.sync().index
+    namespace.command("ip", "link", "set", "svx-blue", "down")
+    state.observe(LinkChanged(index, "svx-blue", 1450, up=False))
+    report = state.sync()
+    assert (report.changes, report.written) == (("state: down -> up",), 3)
+    assert in_kernel(index) == (overlay().neighbours, overlay().fdb)
 
 
 def test_a_device_made_anew_is_filled_again(namespace, state):
