@@ -360,6 +360,13 @@ def test_a_watch_sees_what_another_process_commits(store: SqliteStore, path: Pat
         assert [int(change.value) for change in listener.changes[:20]] == list(range(1, 21))  # type: ignore[union-attr]
 
 
+def test_a_commit_of_our_own_is_heard_of_without_a_poll(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spanlan.store.sqlite.watch._POLL", 3600.0)
+    with Listener(store, "/").wait_until_in_sync() as listener:
+        listener.wait_for_revision(store.commit([], [Put("/a", b"")]).revision)
+        assert [change.key for change in listener.changes] == ["/a"]
+
+
 def test_a_watch_that_cannot_read_says_so_and_comes_back(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with Listener(store, "/").wait_until_in_sync() as listener:
         with monkeypatch.context() as patched:
@@ -433,7 +440,9 @@ def test_a_reboot_ends_every_lease(path: Path) -> None:
     with by_hand(path) as connection:
         connection.execute("UPDATE leases SET boot = 'the boot before'")
     with Listener(store, "/") as listener:
-        listener.wait_for(lambda: "/a" not in listener.held and "/b" in listener.held)
+        listener.wait_until_in_sync()
+        assert isinstance(listener.events[0], Snapshot)
+        assert [entry.key for entry in listener.events[0].entries] == ["/b"]
     assert store.get("/a") is None
     with pytest.raises(Gone):
         lease.keepalive()
