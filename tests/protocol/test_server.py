@@ -373,6 +373,25 @@ def test_a_request_that_does_not_end_holds_up_the_stop_no_longer_than_the_grace(
     connection.close()
 
 
+def test_a_server_that_fails_by_itself_lets_everybody_go_and_can_be_stopped(open_door, monkeypatch):
+    door = open_door()
+    connection = Connection(door.path)
+    assert connection.call("Plugin.Activate").status == 200
+
+    def fail(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("waitress.wasyncore.loop", fail)
+    door.server._waitress.pull_trigger()
+    wait_until(lambda: not door.server.serving)
+    assert connection.sock.recv(1) == b""
+    connection.close()
+    with pytest.raises(ConnectionRefusedError):
+        call(door.path, "Plugin.Activate")
+    door.server.stop()
+    assert not door.path.exists()
+
+
 def test_half_a_request_does_not_hold_up_the_stop(open_door):
     door = open_door()
     half = socket.socket(socket.AF_UNIX)

@@ -146,6 +146,10 @@ class Server:
             self._drain(server, connections)
         except Exception:  # noqa: BLE001 - the last place before the thread ends
             _log.exception("the server on %s failed", self._path)
+            # A socket that listens and is never read would hang dockerd, which waits without limit.
+            for dispatcher in list(connections.values()):
+                if dispatcher is not server.trigger:
+                    dispatcher.close()
 
     def _drain(self, server: Any, connections: dict[int, Any]) -> None:
         ends_at = time.monotonic() + self._grace
