@@ -147,9 +147,9 @@ class Server:
         except Exception:  # noqa: BLE001 - the last place before the thread ends
             _log.exception("the server on %s failed", self._path)
             # A socket that listens and is never read would hang dockerd, which waits without limit.
-            for dispatcher in list(connections.values()):
-                if dispatcher is not server.trigger:
-                    dispatcher.close()
+            self._close_listener(server)
+            for channel in list(server.active_channels.values()):
+                channel.handle_close()
 
     def _drain(self, server: Any, connections: dict[int, Any]) -> None:
         ends_at = time.monotonic() + self._grace
@@ -173,6 +173,11 @@ class Server:
         while count < len(server.active_channels):
             count = len(server.active_channels)
             server.handle_accept()
+        self._close_listener(server)
+
+    @staticmethod
+    def _close_listener(server: Any) -> None:
+        """Close the listening socket alone: ``server.close`` would also close the trigger, which ``stop`` pulls."""
         server.accepting = False
         server.del_channel()
         listener: socket.socket = server.socket
