@@ -76,6 +76,7 @@ class Endpoints:
             why = (following and following.lost) or self._peers.lost or "still busy"
             raise Retry(f"segment {network.segment.name} is not set up on this host yet: {why}")
         handover = self._handover(network, endpoint)
+        deadline.check()  # a link that is made after dockerd was told "no" is deleted by nobody
         self._links.make_macvlan(handover.link)
         return handover
 
