@@ -23,6 +23,7 @@ PREFIX = "SPANLAN_"
 
 _LONGEST_LINK_NAME = 15  # IFNAMSIZ less the closing zero, linux/if.h
 _PORTS = range(1, 65536)
+_ETCD_PORT = 2379  # what a server's address means when it names none
 _ETCD_ACCESS = ("etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
 _ETCD_TLS = ("etcd_ca", "etcd_cert", "etcd_key")
 
@@ -55,7 +56,7 @@ def _store(text: str) -> str:
     if url.scheme not in {"etcd", "etcds"}:
         raise ValueError(kinds)
     for server in url.netloc.split(","):
-        if _listen_parts(server) is None:
+        if _listen_parts(server) is None and _listen_parts(f"{server}:{_ETCD_PORT}") is None:
             raise ValueError(f"{url.scheme}://HOST:PORT[,HOST:PORT…][/PREFIX]; '{server}' is not HOST:PORT")
     return text
 

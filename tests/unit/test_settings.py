@@ -79,6 +79,7 @@ def test_all_mistakes_are_told_at_once():
     [
         "sqlite:///data/spanlan.db",
         "etcd://10.0.0.1:2379",
+        "etcd://10.0.0.1,[fd00::1]",
         "etcd://a:2379,b:2379,[fd00::1]:2379/team/spanlan",
         "etcds://etcd.example.org:2379/",
     ],
@@ -96,7 +97,6 @@ def test_a_store_address_is_taken_as_it_stands(store):
         "sqlite:///folder/",
         "http://10.0.0.1:2379",
         "etcd://",
-        "etcd://10.0.0.1",
         "etcd://10.0.0.1:0",
         "etcd://10.0.0.1:65536",
         "etcd://a:2379,,b:2379",
