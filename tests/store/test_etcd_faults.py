@@ -1,5 +1,6 @@
 """What the etcd client and the store on it do when servers and links fail.  Trap numbers: docs/decisions/0001."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +134,38 @@ def test_what_vanished_before_a_compaction_is_not_in_the_new_snapshot(fragile: E
             followed.wait_for(InSync, after=mark)
         store.close()
     direct.close()
+
+
+def test_a_server_that_comes_back_without_its_data_is_listed_again(fragile: EtcdServer):
+    """It starts again at a low revision: a watch that resumed where it stopped would hear nothing for long.
+
+    The watch of the quiet key has seen a revision only that the new server has passed when it is reached again.
+    """
+    with FaultProxy(fragile.client_port) as proxy:
+        store = EtcdStore([proxy.endpoint])
+        store.commit([], [Put("/quiet", b"1")])
+        with Followed(store.watch("/quiet")) as quiet, Followed(store.watch("/busy")) as busy:
+            quiet.wait_for(InSync)
+            for number in range(20):
+                store.commit([], [Put(f"/busy/{number}", b"1")])
+            proxy.refuse = True
+            fragile.stop()
+            marks = []
+            for followed in (quiet, busy):
+                followed.wait_for(Lost)
+                marks.append((followed, len(followed.seen)))
+            shutil.rmtree(fragile.directory / fragile.name)
+            fragile.start()
+            other = EtcdStore([fragile.endpoint])
+            for _ in range(5):
+                other.commit([], [Put("/busy/new", b"1")])
+            proxy.heal()
+
+            for followed, mark in marks:
+                followed.wait_for(InSync, after=mark)
+                assert state(followed.seen) == ({} if followed is quiet else {"/busy/new": b"1"})
+        for each in (store, other):
+            each.close()
 
 
 @pytest.mark.parametrize(

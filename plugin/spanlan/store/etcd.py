@@ -32,7 +32,7 @@ from spanlan.store.base import (
     Put,
     Snapshot,
 )
-from spanlan.store.etcd_watch import EtcdWatch
+from spanlan.store.etcd_watch import EtcdWatch, HighWater
 
 SHORTEST_LEASE: Final = 2
 MOST_CONDITIONS: Final = 100
@@ -69,6 +69,7 @@ class EtcdStore:
         self._root = root.rstrip("/").encode()
         self._timeout = timeout
         self._relist = relist
+        self._high_water = HighWater()
         self._complaint = _Complaint(",".join(endpoints), user, self._root.decode())
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -118,6 +119,7 @@ class EtcdStore:
                 timeout=self._limit(),
                 resend=True,
             )
+        self._high_water.note(done.revision)
         if done.succeeded:
             return Commit(succeeded=True, revision=done.revision, current={})
         found = {
@@ -159,6 +161,7 @@ class EtcdStore:
             self._absolute(prefix),
             root=self._root,
             relist=self._relist,
+            high_water=self._high_water,
             complain=self._complaint.of,
         )
 

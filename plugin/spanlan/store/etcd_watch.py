@@ -6,6 +6,9 @@ know how many keys there are by what we yielded; one small read after the connec
 really are, which revision wrote the newest of them, and at which revision that is so.  Events come in order.  Once the
 newest write has been yielded and the numbers agree, nothing is missing (what may be on its way are keys that came and
 went again in between); and once an event or progress report from beyond that read arrives, nothing can be.
+
+All that supposes that it is the same etcd that came back.  One that lost its data (a wiped disk, an old backup) starts
+again at a lower revision, and would be silent until it has passed the one at which we resume: then we list again.
 """
 
 import random
@@ -22,6 +25,17 @@ _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
 
+class HighWater:
+    """The highest revision at which a store was ever seen."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+
+    def note(self, revision: int) -> None:
+        """The store was seen at this revision.  Threads that do so at once may lose a step, which does no harm."""
+        self.revision = max(self.revision, revision)
+
+
 class EtcdWatch:
     """A watch of the keys that start with ``prefix``, see :class:`spanlan.store.base.Watch`.
 
@@ -36,12 +50,14 @@ class EtcdWatch:
         *,
         root: bytes,
         relist: float,
+        high_water: HighWater,
         complain: Callable[[etcd3.EtcdError], SpanlanError],
     ) -> None:
         self._client = client
         self._prefix = prefix
         self._root_length = len(root)
         self._relist = relist
+        self._high_water = high_water
         self._complain = complain
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -80,7 +96,7 @@ class EtcdWatch:
                     yield from self._list()
                     must_list = False
                 yield from self._follow()
-                must_list = True  # it was time
+                must_list = True  # it was time, or the store has lost its data
             except etcd3.Closed:
                 return
             except etcd3.Compacted:
@@ -106,11 +122,12 @@ class EtcdWatch:
         self._was_up, self._lost, self._goal = True, False, None
         self._pause = _FIRST_PAUSE
         self._keys, self._revision = len(listing), listing.revision
+        self._high_water.note(listing.revision)
         yield Snapshot(tuple(map(self._entry, listing)), listing.revision)
         yield InSync(listing.revision)
 
     def _follow(self) -> Iterator[WatchEvent]:
-        """Yield what happens after the last thing yielded, until it is time to list again."""
+        """Yield what happens after the last thing yielded, until everything is to be listed again."""
         watcher = self._client.watch_prefix(
             self._prefix,
             start_revision=self._revision + 1,
@@ -127,6 +144,8 @@ class EtcdWatch:
                 elif isinstance(happening, etcd3.Connected):
                     if self._lost:
                         self._goal = self._client.newest(self._prefix)
+                        if self._goal.revision < self._high_water.revision:
+                            return
                 elif isinstance(happening, etcd3.Events):
                     yield self._change(happening)
                 else:
@@ -140,6 +159,7 @@ class EtcdWatch:
             elif event.kv.create_revision == event.kv.mod_revision:
                 self._keys += 1
         self._revision = happening.revision
+        self._high_water.note(happening.revision)
         return Changes(tuple(map(self._changed, happening.events)), happening.revision)
 
     def _back_in_sync(self) -> Iterator[WatchEvent]:
