@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from example_links import BLUE, CHILD
+from netns import NetworkNamespace
 from spanlan.errors import Refuse, Retry
 from spanlan.kernel.found import BIRTH_GROUP
 from spanlan.kernel.links import Links
@@ -322,6 +323,24 @@ def test_a_foreign_link_where_a_child_should_be_is_left_alone(namespace, links):
 def test_a_child_without_its_device_may_be_tried_again(namespace, links):
     with pytest.raises(Retry, match="svx-blue is not there"):
         links.make_macvlan(CHILD)
+
+
+def test_a_mac_is_carried_while_a_container_has_it_up(namespace, links):
+    assert not links.is_carried(CHILD)
+    links.ensure_vxlan(BLUE)
+    assert not links.is_carried(CHILD)
+    links.make_macvlan(CHILD)
+    assert not links.is_carried(CHILD), "not handed over yet"
+    with NetworkNamespace() as container:
+        container.take(CHILD.name, of=namespace)
+        container.command("ip", "link", "set", CHILD.name, "up")
+        before = namespace.command("ip", "-o", "link")
+        assert links.is_carried(CHILD)
+        assert not links.is_carried(dataclasses.replace(CHILD, mac=Mac(b"\x02\x42\x0a\x2a\x00\x06")))
+        assert namespace.command("ip", "-o", "link") == before
+        assert container.json("ip", "-j", "link", "show", CHILD.name)[0]["operstate"] == "UP"
+        container.command("ip", "link", "set", CHILD.name, "down")
+        assert not links.is_carried(CHILD)
 
 
 def test_a_name_that_is_too_long_is_refused(namespace, links):

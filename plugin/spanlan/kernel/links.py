@@ -26,6 +26,7 @@ _NO_IPV6_ADDRESS: Final = {
     "attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]],  # linux/if_link.h, IN6_ADDR_GEN_MODE_NONE
 }
 _NAME_BYTES: Final = 15
+_PROBE: Final = "slp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,38 @@ class Links:
                 group=BIRTH_GROUP,
             )
             return _christen(routes, link.name, link.alias)
+
+    def is_carried(self, link: MacvlanLink) -> bool:
+        """Whether some container has a link with this MAC on this parent, and has it up, in whatever namespace.
+
+        Its link cannot be seen from here, but no second one with its MAC can be brought up (macvlan_addr_busy() in
+        drivers/net/macvlan.c): that is tried.
+        """
+        with netlink.open_routes(f"look for a link like {link.name} on {link.parent}") as routes:
+            parent = _index_of(link.parent)
+            if parent is None:
+                return False
+            probe = _checked(f"{_PROBE}{link.name[len(_PROBE) :]}")
+            routes.link(
+                "add",
+                ifname=probe,
+                kind="macvlan",
+                link=parent,
+                macvlan_mode="bridge",
+                address=format_mac(link.mac),
+                group=BIRTH_GROUP,
+            )
+            index = _christen(routes, probe, f"{MARK}probe")
+            try:
+                _without_ipv6_address(routes, index)
+                routes.link("set", index=index, state="up")
+            except NetlinkError as error:
+                if error.code != errno.EADDRINUSE:
+                    raise
+                return True
+            finally:
+                _remove(routes, index)
+            return False
 
     def delete(self, name: str) -> bool:
         """Remove a link of ours; whether it was there.  The kernel takes about 16 ms to let a link go.
