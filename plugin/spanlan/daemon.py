@@ -101,7 +101,7 @@ class Daemon:
             )
         self._peers.on_host_deleted = self._host_deleted
         self._peers.on_store_back = self._store_back
-        self._peers.on_segment_in_sync = self._segment_in_sync
+        self._peers.on_ours_missing = self._restore
 
     def start(self) -> None:
         """Open the door, then take up what the records say and follow the cluster."""
@@ -167,7 +167,7 @@ class Daemon:
     def _store_back(self) -> None:
         self._debts.try_to_pay_all()
 
-    def _segment_in_sync(self, following: Following) -> None:
+    def _restore(self, following: Following) -> None:
         try:
             self._networks.restore(following)
             self._endpoints.restore(following)

@@ -53,6 +53,19 @@ def test_a_snapshot_becomes_entries(following: Following) -> None:
     assert {vtep for vtep in work.fdb.values() if vtep} == {ip_address("192.0.2.2")}
 
 
+def test_that_something_of_this_host_went_from_the_store_is_told(following: Following) -> None:
+    in_sync(following, member("a", "192.0.2.1"), endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b"))
+
+    def told(key: str) -> bool:
+        return following.take(Changes((Deleted(key, 6),), 6)).ours
+
+    assert not told(keys.endpoint("blue", ip_address("10.0.0.2")))
+    assert not told(keys.endpoint("blue", ip_address("10.0.0.3")))
+    assert not told(keys.member("blue", "b"))
+    assert told(keys.endpoint("blue", ip_address("10.0.0.1")))
+    assert told(keys.member("blue", "a"))
+
+
 def test_an_endpoint_that_goes_is_wanted_no_more(following: Following) -> None:
     in_sync(following, member("b", "192.0.2.2"), endpoint("10.0.0.2", "b"))
     following.take_work()

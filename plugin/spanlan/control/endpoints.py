@@ -7,7 +7,8 @@ between Leave and DeleteEndpoint, and is deleted there.
 """
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from spanlan import deadline, drivers
 from spanlan.control.debts import Debts
@@ -41,7 +42,7 @@ class Endpoints:
         self._peers = peers
         self._debts = debts
         self._links = links
-        self._leaving: set[str] = set()
+        self._changing: set[str] = set()
 
     def create(self, request: EndpointRequest) -> EndpointReply:
         """Claim the endpoint's addresses in the cluster, and with that publish it.
@@ -59,7 +60,7 @@ class Endpoints:
         self._refuse_other_mac(network, addresses, mac)
         endpoint = LocalEndpoint(request.endpoint_id, request.network_id, network.segment.name, addresses, mac)
         self._debts.pay_all()
-        with ExitStack() as undo:
+        with self._change(endpoint), ExitStack() as undo:
             self._records.remember_endpoint(endpoint)
             undo.callback(self._withdraw, endpoint)
             self._claim(network, endpoint)
@@ -105,17 +106,21 @@ class Endpoints:
         self._segments.withdraw(debt["segment"], ip_address(debt["address"]), debt["endpoint"])
 
     def restore(self, following: Following) -> None:
-        """Publish again those endpoints of this host that the store has lost."""
+        """Publish again those endpoints of this host that the store has lost, not those that come or go just now."""
         segment = following.segment.name
         ours = [
             published
             for endpoint in self._records.endpoints()
-            if endpoint.segment == segment and endpoint.endpoint_id not in self._leaving
+            if endpoint.segment == segment and endpoint.endpoint_id not in self._changing
             for published in self._published(endpoint)
         ]
         for missing in following.lacks(ours):
+            if self._segments.endpoint(segment, missing.address) is not None:
+                continue
             log.warning("the store has lost %s on segment %s; writing it again", missing.address, segment)
             self._segments.claim([missing], takes_over=lambda _: False)
+            if self._records.endpoint(missing.endpoint_id) is None or missing.endpoint_id in self._changing:
+                self._segments.withdraw(segment, missing.address, missing.endpoint_id)  # it went while we wrote
 
     def _handover(self, network: Network, endpoint: LocalEndpoint) -> Handover:
         return drivers.DRIVERS[network.segment.mode].handover(network, endpoint)
@@ -125,9 +130,11 @@ class Endpoints:
 
         def takes_over(holder: Endpoint) -> bool:
             # Our engine gives an address out again only after it has done with the endpoint that had it: what still
-            # stands there is what a crash left between two steps.
+            # stands there is what a crash left between two steps.  Unless the pool was lost, and the endpoint lives.
             mine = self._records.endpoint(holder.endpoint_id)
             if holder.host != self._me or mine is None or mine.network_id != network.network_id:
+                return False
+            if self._links.is_carried(self._handover(network, mine).link):
                 return False
             remnants[mine.endpoint_id] = mine
             return True
@@ -145,13 +152,19 @@ class Endpoints:
         ]
 
     def _withdraw(self, endpoint: LocalEndpoint) -> None:
-        self._leaving.add(endpoint.endpoint_id)
-        try:
+        with self._change(endpoint):
             for address in endpoint.addresses:
                 self._debts.pay_or_owe(_withdrawing(endpoint, address))
             self._records.forget_endpoint(endpoint.endpoint_id)
+
+    @contextmanager
+    def _change(self, endpoint: LocalEndpoint) -> Iterator[None]:
+        """While an endpoint comes or goes, what the store lacks of it is not lost."""
+        self._changing.add(endpoint.endpoint_id)
+        try:
+            yield
         finally:
-            self._leaving.discard(endpoint.endpoint_id)
+            self._changing.discard(endpoint.endpoint_id)
 
     def _refuse_other_mac(self, network: Network, addresses: tuple[IPAddress, ...], mac: Mac) -> None:
         following = self._peers.following(network.segment.name)

@@ -5,6 +5,7 @@ what both left, works out what is wanted, and alone writes.  Everything they sha
 holds across I/O.
 """
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterable
@@ -41,10 +42,15 @@ class Work:
 
 
 class Took(NamedTuple):
-    """What an event of the watch came to: the kernel may have to change; hosts may have joined or left."""
+    """What an event of the watch came to.
+
+    ``dirty``: the kernel may have to change.  ``members``: hosts may have joined or left.  ``ours``: something of this
+    host is gone from the store, or may be; whether by our own doing, this class does not know.
+    """
 
     dirty: bool
     members: bool
+    ours: bool = False
 
 
 class Following:
@@ -85,7 +91,7 @@ class Following:
 
     def take(self, event: WatchEvent) -> Took:
         """Take an event of the segment's watch."""
-        members = False
+        members = ours = False
         with self._changed:
             match event:
                 case Snapshot(entries=entries):
@@ -93,18 +99,19 @@ class Following:
                     members = True
                 case Changes(changes=changes):
                     for change in changes:
+                        ours = ours or self._is_loss_of_ours(change)
                         self._touched.merge(self._take_change(change))
                         members = members or _is_member(change)
                 case InSync():
                     self._in_sync, self._lost = True, None
                     self._ask()
-                    return Took(dirty=True, members=True)
+                    return Took(dirty=True, members=True, ours=True)
                 case Lost(reason=reason):
                     self._lost = reason
             dirty = bool(self._touched) and self._in_sync
             if dirty:
                 self._ask()
-            return Took(dirty, members)
+            return Took(dirty, members, ours)
 
     def withdraw(self, hosts: frozenset[str]) -> bool:
         """Say which hosts are away for good; answers whether the kernel may have to change."""
@@ -206,6 +213,17 @@ class Following:
 
     def _ask(self) -> None:
         self._asked += 1
+
+    def _is_loss_of_ours(self, change: Entry | Deleted) -> bool:
+        if not isinstance(change, Deleted):
+            return False
+        kind, name = _kind_and_name(change.key)
+        if kind == "members":
+            return name == self._me
+        with contextlib.suppress(ValueError):
+            endpoint = self._view.endpoints.get(from_sortable(name))
+            return endpoint is not None and endpoint.host == self._me
+        return False
 
     def _take_change(self, change: Entry | Deleted) -> Touched:
         kind, name = _kind_and_name(change.key)

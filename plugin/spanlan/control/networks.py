@@ -57,6 +57,7 @@ class Networks:
         self._machine = machine
         self._underlay = underlay
         self._created = created
+        self._leaving: set[str] = set()
 
     def resume(self) -> None:
         """Take up again what the records say after a start: every network's segment is followed."""
@@ -108,8 +109,12 @@ class Networks:
         if network is None:
             raise Gone(f"no network {network_id} on this host")
         name = network.segment.name
-        self._debts.pay_or_owe(leaving(name, network_id))
-        self._records.forget_network(network_id)
+        self._leaving.add(network_id)  # so that nobody takes what is missing now for lost
+        try:
+            self._debts.pay_or_owe(leaving(name, network_id))
+            self._records.forget_network(network_id)
+        finally:
+            self._leaving.discard(network_id)
         self._unfollow_if_unused(name)
         log.info("network %s detached from segment %s", network_id[:12], name)
 
@@ -118,13 +123,20 @@ class Networks:
         self._segments.leave(debt["segment"], debt["network"])
 
     def restore(self, following: Following) -> None:
-        """Write this host's membership again if the store has lost it."""
-        networks = [each for each in self._records.networks() if each.segment.name == following.segment.name]
-        if networks and self._me not in following.hosts():
-            log.warning("the store has lost this host's part in segment %s; writing it again", following.segment.name)
-            self._segments.restore_member(
-                following.segment, following.attachment.vtep, [each.network_id for each in networks]
-            )
+        """Write this host's membership again if the store has lost it; a network that is leaving has not lost it."""
+        name = following.segment.name
+        staying = [
+            each.network_id
+            for each in self._records.networks()
+            if each.segment.name == name and each.network_id not in self._leaving
+        ]
+        if not staying or self._me in following.hosts():
+            return
+        log.warning("the store has lost this host's part in segment %s; writing it again", name)
+        self._segments.restore_member(following.segment, following.attachment.vtep, staying)
+        for network_id in staying:
+            if self._records.network(network_id) is None or network_id in self._leaving:
+                self._segments.leave(name, network_id)  # it left while we wrote
 
     def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, network_id: str) -> Segment:
         def found() -> Segment:

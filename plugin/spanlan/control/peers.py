@@ -42,7 +42,7 @@ class Peers:
         self._lost: str | None = "not connected yet"
         self.on_host_deleted: Callable[[str], None] = lambda _: None
         self.on_store_back: Callable[[], None] = lambda: None
-        self.on_segment_in_sync: Callable[[Following], None] = lambda _: None
+        self.on_ours_missing: Callable[[Following], None] = lambda _: None
 
     def start(self) -> None:
         """Begin to watch the hosts."""
@@ -101,9 +101,9 @@ class Peers:
     # -- called by the watches' threads --------------------------------------------------------------------------------
 
     def _take_segment(self, following: Following, event: WatchEvent) -> None:
-        dirty, members = following.take(event)
-        if isinstance(event, InSync):
-            self.on_segment_in_sync(following)
+        dirty, members, ours = following.take(event)
+        if ours:
+            self.on_ours_missing(following)
         if members:
             with self._lock:
                 self._presence.expect(following.hosts(), time.monotonic())

@@ -143,6 +143,11 @@ class Segments:
                     )
                 conditions.append(Unchanged(key, entry.revision))
 
+    def endpoint(self, segment: str, address: IPAddress) -> Endpoint | None:
+        """The endpoint that holds an address on a segment, or None."""
+        entry = self._store.get(keys.endpoint(segment, address))
+        return None if entry is None else codec.decode_endpoint(entry)
+
     def withdraw(self, segment: str, address: IPAddress, endpoint_id: str) -> None:
         """Give an address of a container back; left alone if somebody else holds it by now."""
         key = keys.endpoint(segment, address)

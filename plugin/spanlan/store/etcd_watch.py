@@ -43,7 +43,7 @@ class EtcdWatch:
     out) is reported as Lost, and tried again, since it can be mended without a restart of ours.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the store shares with its watches, by name
         self,
         client: etcd3.Client,
         prefix: bytes,
