@@ -35,6 +35,10 @@ def all_events(monitor):
     return events
 
 
+def changes(events):
+    return [event[:4] for event in events if isinstance(event, LinkChanged)]
+
+
 def test_neighbours_that_come_and_go_are_seen(namespace, device):
     with Monitor() as monitor:
         for address in ("10.42.0.5", "fd42::5"):
@@ -66,9 +70,41 @@ def test_links_that_change_and_go_are_seen(namespace, device):
         namespace.command("ip", "link", "set", "svx-blue", "down")
         namespace.command("ip", "link", "del", "svx-blue")
         events = all_events(monitor)
-    assert LinkChanged(device, "svx-blue", 1400, up=True) in events
-    assert LinkChanged(device, "svx-blue", 1400, up=False) in events
+    assert (device, "svx-blue", 1400, True) in changes(events)
+    assert (device, "svx-blue", 1400, False) in changes(events)
     assert LinkGone(device, "svx-blue") in events
+
+
+def test_what_the_kernel_says_again_when_a_child_comes_and_goes_can_be_told_from_a_change(namespace, device):
+    with Monitor() as monitor:
+        Links().make_macvlan(CHILD)
+        namespace.command("ip", "link", "set", "sep0", "up")
+        Links().delete("sep0")
+        again = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
+    assert len(again) >= 2
+    assert len(set(again)) == 1
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        ("ip", "link", "set", "svx-blue", "mtu", "1400"),
+        ("ip", "link", "set", "svx-blue", "alias", "spanlan segment=other"),
+        ("ip", "link", "set", "svx-blue", "address", "02:00:00:00:00:99"),
+        ("ip", "link", "set", "svx-blue", "addrgenmode", "eui64"),
+        ("ip", "link", "set", "svx-blue", "type", "vxlan", "ttl", "9"),
+        ("ip", "link", "set", "svx-blue", "type", "vxlan", "ageing", "77"),
+        ("ip", "link", "set", "svx-blue", "down"),
+    ],
+    ids=lambda by_hand: " ".join(by_hand[3:]),
+)
+def test_each_setting_of_a_link_makes_a_difference_when_it_is_changed(namespace, device, by_hand):
+    with Monitor() as monitor:
+        Links().make_macvlan(CHILD)
+        before = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device][-1]
+        namespace.command(*by_hand)
+        after = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
+    assert [event for event in after if event != before]
 
 
 def test_a_link_that_is_moved_to_a_container_is_gone(namespace, device, new_namespace):
@@ -112,7 +148,7 @@ def test_more_events_than_fit_are_told_as_an_overrun_and_it_goes_on(namespace, d
         write(device, [SetNeighbour(ip_address(0x0A2A0000 + number), MAC) for number in range(500)])
         assert Overrun() in all_events(monitor)
         namespace.command("ip", "link", "set", "svx-blue", "mtu", "1400")
-        assert LinkChanged(device, "svx-blue", 1400, up=True) in all_events(monitor)
+        assert (device, "svx-blue", 1400, True) in changes(all_events(monitor))
 
 
 def test_a_storm_of_ten_thousand_entries_is_seen_whole(namespace, device):

@@ -199,6 +199,33 @@ def test_a_device_that_had_to_be_mended_has_its_entries_read_again(namespace, st
     assert in_kernel(index) == (overlay().neighbours, overlay().fdb)
 
 
+def test_a_child_that_comes_and_goes_is_no_reason_to_look_at_the_device(namespace, state):
+    with Monitor() as monitor:
+        state.sync()
+        watch(state, monitor, lambda: state.sync() and state.settled)
+        Links().make_macvlan(CHILD)
+        watch(state, monitor, lambda: state.sync() and state.settled)
+        Links().delete(CHILD.name)
+        Links().make_macvlan(CHILD)
+        again = [event for event in monitor.events(0.2) if isinstance(event, LinkChanged) and event.name == "svx-blue"]
+        assert len(again) >= 2
+        assert [state.observe(event) for event in again] == [False] * len(again)
+        namespace.command("ip", "link", "set", "svx-blue", "alias", "spanlan segment=other")
+        watch(state, monitor, lambda: not state.settled)
+        assert "alias" in state.sync().changes[0]
+
+
+def test_what_was_heard_counts_for_nothing_once_all_is_in_doubt(namespace, state):
+    index = state.sync().index
+    heard = LinkChanged(index, "svx-blue", 1450, up=True)
+    assert state.observe(heard) is True
+    state.sync()
+    assert state.observe(heard) is False
+    state.doubt()
+    state.sync()
+    assert state.observe(heard) is True
+
+
 def test_a_device_made_anew_is_filled_again(namespace, state):
     state.sync()
     state.want_link(dataclasses.replace(BLUE, vni=77))

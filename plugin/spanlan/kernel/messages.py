@@ -11,6 +11,7 @@ linux/if_link.h (kernel headers); numbers are in host byte order, addresses as o
 """
 
 import struct
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -53,6 +54,12 @@ _NDA_IFINDEX: Final = 8
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFF_UP: Final = 1
+# What else of a link somebody may set and spanlan compares: ADDRESS, LINK, LINKINFO, IFALIAS, GROUP.  All the rest of a
+# link's message counts something, or tells the time.
+_IFLA_SET: Final = frozenset({1, 5, 18, 20, 27})
+_IFLA_AF_SPEC: Final = 26
+_IFLA_INET6_SET: Final = frozenset({2, 8})  # CONF, ADDR_GEN_MODE
+_ATTRIBUTE_TYPE: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 _MULTICAST: Final = 0x01
 _NO_MAC: Final = bytes(6)
@@ -226,12 +233,16 @@ def decode_address(packed: bytes) -> IPAddress:
 
 
 class LinkMessage(NamedTuple):
-    """An RTM_NEWLINK or RTM_DELLINK message, as far as the monitor uses it."""
+    """An RTM_NEWLINK or RTM_DELLINK message, as far as the monitor uses it.
+
+    ``settings``: what else is set on the link, as the kernel spells it; only good for comparing.
+    """
 
     interface: int
     name: str
     mtu: int
     up: bool
+    settings: bytes
 
 
 def decode_link(buffer: bytes, start: int, length: int) -> LinkMessage | None:
@@ -241,16 +252,35 @@ def decode_link(buffer: bytes, start: int, length: int) -> LinkMessage | None:
         return None
     name = ""
     mtu = 0
-    at = start + _LINK_BODY
-    end = start + length
+    settings = b""
+    for kind, begin, end in _attributes(buffer, start + _LINK_BODY, start + length):
+        if kind == _IFLA_IFNAME:
+            name = buffer[begin:end].rstrip(b"\0").decode(errors="replace")
+        elif kind == _IFLA_MTU:
+            mtu = _NUMBER.unpack_from(buffer, begin)[0]
+        elif kind in _IFLA_SET:
+            settings += buffer[begin - 4 : end]
+        elif kind == _IFLA_AF_SPEC:
+            settings += _ipv6_settings(buffer, begin, end)
+    return LinkMessage(index, name, mtu, bool(flags & _IFF_UP), settings)
+
+
+def _ipv6_settings(buffer: bytes, start: int, end: int) -> bytes:
+    return b"".join(
+        buffer[begin - 4 : until]
+        for family, first, last in _attributes(buffer, start, end)
+        if family == AF_INET6
+        for kind, begin, until in _attributes(buffer, first, last)
+        if kind in _IFLA_INET6_SET
+    )
+
+
+def _attributes(buffer: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Type, begin and end of the content, of each attribute."""
     while at < end:
         size, kind = ATTRIBUTE.unpack_from(buffer, at)
-        if kind == _IFLA_IFNAME:
-            name = buffer[at + 4 : at + size].rstrip(b"\0").decode(errors="replace")
-        elif kind == _IFLA_MTU:
-            mtu = _NUMBER.unpack_from(buffer, at + 4)[0]
+        yield kind & _ATTRIBUTE_TYPE, at + 4, at + size
         at += (size + 3) & ~3
-    return LinkMessage(index, name, mtu, bool(flags & _IFF_UP))
 
 
 def decode_address_interface(buffer: bytes, start: int) -> int:

@@ -47,12 +47,17 @@ class LinkGone(NamedTuple):
 
 
 class LinkChanged(NamedTuple):
-    """The link is new, or something about it changed (its name too)."""
+    """The link is new, or something about it changed (its name too), or the kernel only says that it might have.
+
+    ``settings``: what else is set on it, see :class:`spanlan.kernel.messages.LinkMessage`; two equal events in a row
+    mean that nothing was set in between.
+    """
 
     interface: int
     name: str
     mtu: int
     up: bool
+    settings: bytes = b""
 
 
 class NeighbourSeen(NamedTuple):

@@ -63,6 +63,9 @@ class OverlayState:
         self._index: int | None = None
         self._device_unsure = True
         self._entries_unsure = True
+        # The last that was heard of each link that matters here.  The kernel repeats it on many occasions, such as a
+        # child that comes or goes, and to look at the device then costs more than the child.
+        self._heard: dict[int, LinkChanged] = {}
         self.neighbours: Table[IPAddress, Mac] = Table()
         self.fdb: Table[Mac, IPAddress] = Table()
 
@@ -116,7 +119,9 @@ class OverlayState:
                 self._link.name,
                 self._link.parent,
             }:
-                self._device_unsure = True
+                if self._heard.get(interface) != event:
+                    self._heard[interface] = event
+                    self._device_unsure = True
             case Overrun():
                 self.doubt()
             case _:
@@ -127,6 +132,7 @@ class OverlayState:
         """Nothing is certain any more: the next sync looks at the device and reads its entries (also for a timer)."""
         self._device_unsure = True
         self._entries_unsure = True
+        self._heard.clear()
 
     # -- the tail ---------------------------------------------------------------------------------------------------
 
