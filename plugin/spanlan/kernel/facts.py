@@ -29,7 +29,10 @@ _IFA_F_DADFAILED: Final = 0x08
 _IFA_F_DEPRECATED: Final = 0x20
 _PASSING6: Final = _IFA_F_TEMPORARY | _IFA_F_DADFAILED | _IFA_F_DEPRECATED
 
-_HINT: Final = "set SPANLAN_UNDERLAY to the interface, or the address, that reaches the other hosts"
+_HINT: Final = (
+    "set -o parent= (or SPANLAN_UNDERLAY, for all networks) to the interface, or the address, that reaches the other "
+    "hosts"
+)
 
 
 def underlay(name_or_address: str | None = None) -> Underlay:
