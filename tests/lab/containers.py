@@ -14,6 +14,7 @@ from spanlan.lab import IMAGE, Lab
 from spanlan.lab.commands import run
 from spanlan.lab.host import Host
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 IDLE = ("sleep", "600")
@@ -66,7 +67,7 @@ class Container:
     def addresses(self) -> set[str]:
         """All of its addresses that reach further than one link."""
         told = json.loads(self.inside("ip", "-j", "addr", "show", "scope", "global"))
-        return {entry["local"] for link in told for entry in link.get("addr_info", ())}
+        return {entry["local"] for link in told for entry in link.get("addr_info", ()) if "local" in entry}
 
     def remove(self) -> None:
         self.host.docker("rm", "-f", self.name)
@@ -114,10 +115,10 @@ def inspect(host: Host, name: str) -> dict[str, Any]:
     return found
 
 
-def at_once(calls: Iterable[Callable[[], T]], *, threads: int = 40) -> list[T]:
-    """Make all calls in parallel; the results in order, or the first error."""
+def at_once(call: Callable[[S], T], each: Iterable[S], *, threads: int = 40) -> list[T]:
+    """Make a call for each, in parallel; the results in order, or the first error."""
     with ThreadPoolExecutor(threads) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+        return list(pool.map(call, each))
 
 
 def refusal(host: Host, *words: str) -> str:

@@ -47,7 +47,7 @@ def trio(three_hosts: Lab) -> Iterator[list[Container]]:
     """A container on each host, on one network with both families."""
     with kept_clean(three_hosts) as lab:
         create(lab.hosts, "blue", subnets=SUBNETS)
-        yield at_once(lambda host=host: start(host, "server", "blue", command=SERVER) for host in lab.hosts)
+        yield at_once(lambda host: start(host, "server", "blue", command=SERVER), lab.hosts)
 
 
 class TestOneNetworkOnThreeHosts:
@@ -112,14 +112,7 @@ class TestOneNetworkOnThreeHosts:
                 other.forget_neighbours()
                 assert one.pings(other.on(family))
                 # An entry that is due for a check is asked about in unicast: that must stay here, too.
-                one.inside("ip", "neigh", "change", other.on(family), "dev", "eth0", "nud", "probe")
-                until(
-                    lambda family=family: (
-                        '"REACHABLE"' in one.inside("ip", "-j", "neigh", "show", "to", other.on(family))
-                    ),
-                    seconds=10,
-                    what="the answer to a check",
-                )
+                check_neighbour(one, other.on(family))
                 wire.wait_for(f"{one.on(family)} > {other.on(family)}", "echo request")
             # What would show if it were there: a device without proxy asks, in a tunnel to the same port.
             for address in ("10.43.0.2", "fd43::2"):
@@ -144,7 +137,7 @@ class TestTheFirstPacket:
     def test_the_other_hosts_hold_the_entries_when_docker_run_returns(self, wide_lab: Lab) -> None:
         here, *others = wide_lab.hosts
         create(wide_lab.hosts, "blue", "--internal", subnets=SUBNETS)
-        at_once(lambda host=host: start(host, "member", "blue") for host in others)
+        at_once(lambda host: start(host, "member", "blue"), others)
         for number in range(3):
             here.docker("run", "-d", "--name", f"new{number}", "--network", "blue", "spanlan-lab:latest", "sleep", "60")
             seen = [(neighbours(host, "blue"), fdb(host, "blue")) for host in others]
@@ -160,7 +153,7 @@ class TestMoves:
     def test_an_address_that_moves_is_reached_at_once_by_all_who_remember_it(self, wide_lab: Lab) -> None:
         first, second, third = wide_lab.hosts
         create(wide_lab.hosts, "blue", "--internal", subnets=SUBNETS)
-        watchers = at_once(lambda host=host: start(host, "watcher", "blue") for host in wide_lab.hosts)
+        watchers = at_once(lambda host: start(host, "watcher", "blue"), wide_lab.hosts)
         fixed = ("--ip", "10.42.7.7", "--ip6", "fd42::7:7")
         mover = start(first, "mover", "blue", *fixed)
         for place in (second, third, first):
@@ -185,7 +178,7 @@ class TestManyAtOnce:
         hosts = wide_lab.hosts[:2]
         create(hosts, "blue", subnets=("10.42.0.0/16",))
         names = [(host, f"c{number}") for number in range(20) for host in hosts]
-        containers = at_once(lambda host=host, name=name: start(host, name, "blue") for host, name in names)
+        containers = at_once(lambda who: start(*who, "blue"), names)
         addresses = {container.address for container in containers}
         assert len(addresses) == 40
         silent = [container.address for container in containers[1:] if not containers[0].pings(container.address)]
@@ -196,7 +189,7 @@ class TestUnderlayOfIPv6:
     def test_containers_of_both_families_talk_over_it_at_an_mtu_of_1430(self, make_lab: Callable[..., Lab]) -> None:
         lab = make_lab(hosts=2, ipv6_underlay=True)
         create(lab.hosts, "blue", subnets=SUBNETS)
-        one, other = at_once(lambda host=host: start(host, "server", "blue") for host in lab.hosts)
+        one, other = at_once(lambda host: start(host, "server", "blue"), lab.hosts)
         assert device(lab.hosts[0], "blue")["linkinfo"]["info_data"]["local6"] == lab.hosts[0].address6
         assert set(fdb(lab.hosts[0], "blue").values()) == {lab.hosts[1].address6}
         assert one.links()["eth0"]["mtu"] == 1430
@@ -223,6 +216,13 @@ class flooding_device:  # noqa: N801 - used as a verb
 
     def __exit__(self, *_: object) -> None:
         self._here.run(["ip", "link", "del", "control"])
+
+
+def check_neighbour(container: Container, address: str) -> None:
+    """Let a container ask the neighbour that it remembers whether it is still there, and wait for the answer."""
+    container.inside("ip", "neigh", "change", address, "dev", "eth0", "nud", "probe")
+    look = ("ip", "-j", "neigh", "show", "to", address)
+    until(lambda: "REACHABLE" in container.inside(*look), seconds=10, what=f"the answer of {address} to a check")
 
 
 def fragments_made(host: Host) -> str:
