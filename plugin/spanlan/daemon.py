@@ -100,11 +100,12 @@ class Daemon:
                 settings.http.host, settings.http.port, status=self.status, registry=self.metrics.registry
             )
         self._peers.on_host_deleted = self._host_deleted
-        self._peers.on_store_back = self._store_back
+        self._peers.on_store_back = self._debts.pay_soon
         self._peers.on_ours_missing = self._restore
 
     def start(self) -> None:
-        """Open the door, then take up what the records say and follow the cluster."""
+        """Take up what the records say, open the door, and follow the cluster."""
+        self._networks.resume()  # first, for a Join may be waiting at a socket that systemd holds
         self._door.start()
         if self._web is not None:
             self._web.start()
@@ -113,7 +114,7 @@ class Daemon:
         self._loop.start()
         self._peers.start()
         self._liveness.start()
-        self._networks.resume()
+        self._debts.start()
         log.info("spanlan %s serves host %s, store %s", __version__, self._settings.host, self._settings.store)
 
     def stop(self) -> None:
@@ -121,6 +122,7 @@ class Daemon:
         self._door.stop()
         if self._web is not None:
             self._web.stop()
+        self._debts.stop()
         self._liveness.stop(containers_stay=bool(self._records.endpoints()))
         self._peers.stop()
         self._loop.stop()
@@ -163,9 +165,6 @@ class Daemon:
     def _host_deleted(self, name: str) -> None:
         if name == self._settings.host:
             self._liveness.show_again()
-
-    def _store_back(self) -> None:
-        self._debts.try_to_pay_all()
 
     def _restore(self, following: Following) -> None:
         try:

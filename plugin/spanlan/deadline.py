@@ -28,6 +28,19 @@ def within(seconds: float) -> Iterator[None]:
         _ends_at.reset(token)
 
 
+@contextmanager
+def lifted() -> Iterator[None]:
+    """Run the block without the request's deadline, under its own limits.
+
+    For what has to be done however late it is: to write down on this host what must not be forgotten.
+    """
+    token = _ends_at.set(None)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
 def remaining(limit: float) -> float:
     """Seconds that a wait may take now: what is left of the deadline, and never more than ``limit``.
 

@@ -61,3 +61,12 @@ def test_a_deadline_binds_its_own_thread_alone() -> None:
         thread.start()
         thread.join()
     assert found == [10.0]
+
+
+def test_a_block_may_be_exempt_from_the_deadline_and_only_the_block(clock: list[float]) -> None:
+    with deadline.within(8.0):
+        clock[0] += 9.0
+        with deadline.lifted():
+            assert deadline.remaining(5.0) == 5.0
+        with pytest.raises(Retry):
+            deadline.check()

@@ -1,14 +1,17 @@
 """What this host remembers by itself survives it."""
 
+import threading
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from spanlan import deadline
 from spanlan.control.debts import Debts
 from spanlan.control.records import Debt, Records
-from spanlan.errors import Gone, Refuse, Retry
+from spanlan.errors import Broken, Gone, Refuse, Retry
 from spanlan.model.cluster import Segment
 from spanlan.model.host import Attachment
 from spanlan.model.local import LocalEndpoint, Network
@@ -64,6 +67,14 @@ def test_debts_keep_their_order_over_a_restart(reopen: Callable[[], Records]) ->
     assert [debt["number"] for _, debt in again.debts()] == [str(number) for number in range(13)]
 
 
+def test_what_a_late_request_forgets_is_forgotten(reopen: Callable[[], Records]) -> None:
+    records = reopen()
+    records.remember_endpoint(ENDPOINT)
+    with deadline.within(0.0):
+        records.forget_endpoint(ENDPOINT.endpoint_id)
+    assert reopen().endpoints() == []
+
+
 class TestDebts:
     def paying(self, records: Records, outcomes: list[Exception | None]) -> tuple[Debts, list[Debt]]:
         paid: list[Debt] = []
@@ -112,3 +123,64 @@ class TestDebts:
         away.ways = debts.ways
         away.pay_or_owe({"what": "address", "address": "10.0.0.1"})
         assert (paid, len(records.debts())) == ([], 1)
+
+    def test_a_removal_that_comes_after_the_deadline_is_owed(self, reopen: Callable[[], Records]) -> None:
+        debts, _ = self.paying(reopen(), [Retry("out of time")])
+        with deadline.within(0.0):
+            debts.pay_or_owe({"what": "address", "address": "10.0.0.1"})
+        assert len(reopen().debts()) == 1
+
+    def test_a_removal_that_fails_for_good_is_owed_too_since_dockerd_tells_it_once(
+        self, reopen: Callable[[], Records]
+    ) -> None:
+        debts, _ = self.paying(reopen(), [Broken("permission denied")])
+        debts.pay_or_owe({"what": "address", "address": "10.0.0.1"})
+        assert len(reopen().debts()) == 1
+
+    @pytest.mark.parametrize("trouble", [Broken("a record that cannot be read"), KeyError("endpoint")])
+    def test_a_debt_that_cannot_be_paid_stands_in_the_way_of_no_other_and_of_no_request(
+        self, reopen: Callable[[], Records], trouble: Exception
+    ) -> None:
+        records = reopen()
+        for number in range(3):
+            records.owe({"what": "address", "address": f"10.0.0.{number}"})
+        debts, paid = self.paying(records, [None, trouble])
+        debts.pay_all()
+        assert [debt["address"] for debt in paid] == ["10.0.0.0", "10.0.0.2"]
+        assert [debt["address"] for _, debt in reopen().debts()] == ["10.0.0.1"]
+
+    def test_a_request_waits_for_who_is_paying_no_longer_than_its_deadline(self, reopen: Callable[[], Records]) -> None:
+        records = reopen()
+        records.owe({"what": "address", "address": "10.0.0.1"})
+        begun, go_on = threading.Event(), threading.Event()
+        debts = Debts(records, away=lambda: None)
+
+        def slowly(_: Debt) -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        debts.ways = {"address": slowly}
+        payer = threading.Thread(target=debts.pay_all)
+        payer.start()
+        try:
+            assert begun.wait(30)
+            with deadline.within(0.1), pytest.raises(Retry, match="owed"):
+                debts.pay_all()
+        finally:
+            go_on.set()
+            payer.join(timeout=30)
+
+    def test_a_debt_is_paid_without_a_request_and_without_a_loss_of_the_store(
+        self, reopen: Callable[[], Records]
+    ) -> None:
+        debts, paid = self.paying(reopen(), [Retry("slow"), Retry("slow still")])
+        debts.start()
+        try:
+            debts.pay_or_owe({"what": "address", "address": "10.0.0.1"})
+            until = time.monotonic() + 30
+            while not paid and time.monotonic() < until:
+                time.sleep(0.01)
+        finally:
+            debts.stop()
+        assert [debt["address"] for debt in paid] == ["10.0.0.1"]
+        assert reopen().debts() == []

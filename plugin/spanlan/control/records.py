@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from spanlan import deadline
 from spanlan.errors import Broken
 from spanlan.model.address import ip_address
 from spanlan.model.cluster import Segment
@@ -116,7 +117,10 @@ class Records:
             self._debts.update(keyed)
 
     def _write(self, operations: Sequence[Operation]) -> None:
-        if not self._store.commit([], operations).succeeded:
+        # A request that ran out of time is undone, and what cannot be undone is owed: both are written here.
+        with deadline.lifted():
+            written = self._store.commit([], operations).succeeded
+        if not written:
             raise Broken("the host's own records could not be written, although nothing stood against it")
 
 
