@@ -16,7 +16,7 @@ from spanlan.control.following import Following
 from spanlan.control.peers import Peers
 from spanlan.control.records import Debt, Records
 from spanlan.control.segments import Segments
-from spanlan.errors import Gone, Refuse, Retry
+from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.kernel.links import Links
 from spanlan.model.address import IPAddress, ip_address
 from spanlan.model.cluster import Endpoint
@@ -79,6 +79,9 @@ class Endpoints:
         handover = self._handover(network, endpoint)
         deadline.check()  # a link that is made after dockerd was told "no" is deleted by nobody
         self._links.make_macvlan(handover.link)
+        if self._records.endpoint(endpoint_id) is None:
+            self._links.delete(handover.link.name)
+            raise Gone(f"endpoint {endpoint_id} was deleted while its link was made")
         return handover
 
     def leave(self, network_id: str, endpoint_id: str) -> None:
@@ -88,11 +91,14 @@ class Endpoints:
 
     def delete(self, network_id: str, endpoint_id: str) -> None:
         """Delete the link, give the addresses back, forget the endpoint.  Raises Gone if there is none."""
-        endpoint = self._endpoint(endpoint_id)
-        network = self._records.network(network_id)
-        if network is not None:
-            self._links.delete(self._handover(network, endpoint).link.name)
-        self._withdraw(endpoint)
+        self._remove(self._records.network(network_id), self._endpoint(endpoint_id))
+
+    def delete_all(self, network_id: str) -> None:
+        """Take away what is left on a network that goes: endpoints whose end dockerd could not tell us."""
+        for endpoint in self._records.endpoints():
+            if endpoint.network_id == network_id:
+                log.info("endpoint %s was left on network %s", endpoint.endpoint_id[:12], network_id[:12])
+                self._remove(self._records.network(network_id), endpoint)
 
     def info(self, endpoint_id: str) -> dict[str, str]:
         """What ``docker network inspect`` may show; informational."""
@@ -142,14 +148,21 @@ class Endpoints:
         self._segments.claim(self._published(endpoint), takes_over)
         for remnant in remnants.values():
             log.info("endpoint %s was left by a crash; its address goes on", remnant.endpoint_id[:12])
-            self._links.delete(self._handover(network, remnant).link.name)
-            self._withdraw(remnant)
+            self._remove(network, remnant)
 
     def _published(self, endpoint: LocalEndpoint) -> list[Endpoint]:
         return [
             Endpoint(endpoint.segment, address, endpoint.mac, self._me, endpoint.endpoint_id)
             for address in endpoint.addresses
         ]
+
+    def _remove(self, network: Network | None, endpoint: LocalEndpoint) -> None:
+        try:
+            if network is not None:
+                self._links.delete(self._handover(network, endpoint).link.name)
+        except SpanlanError as error:  # the address must not be held for that; the link goes at the next start
+            log.warning("the link of endpoint %s could not be removed: %s", endpoint.endpoint_id[:12], error)
+        self._withdraw(endpoint)
 
     def _withdraw(self, endpoint: LocalEndpoint) -> None:
         with self._change(endpoint):
