@@ -11,6 +11,7 @@ from spanlan.errors import Refuse
 from spanlan.model.cluster import Endpoint, Segment
 from spanlan.model.mac import derive_mac
 from spanlan.store import codec, keys
+from spanlan.store.base import DeletePrefix
 from spanlan.store.sqlite import SqliteStore
 
 VTEP = ip_address("192.0.2.1")
@@ -86,6 +87,40 @@ def test_a_vni_is_found_beyond_more_than_a_page_of_taken_ones(store: SqliteStore
     for start in range(0, 1200, 100):
         store.commit([], [Put(keys.vni(FIRST_VNI + start + each), b'{"segment":"x"}') for each in range(100)])
     assert Segments(store, "a").free_vni([]) == FIRST_VNI + 1200
+
+
+def test_a_segment_that_others_made_anew_is_not_rejoined_by_who_still_has_the_old_one(store: SqliteStore) -> None:
+    old = join(store, "a", "blue", "n1", vni=42)
+    store.commit([], [DeletePrefix("/")])
+    join(store, "b", "blue", "n2", vni=43)
+    with pytest.raises(Refuse, match=r"segment blue was made anew .*VNI 43.*VNI 42.*docker network rm"):
+        Segments(store, "a").restore_member(old, VTEP, ["n1"])
+    assert store.get(keys.member("blue", "a")) is None
+
+
+def test_a_segment_whose_vni_went_to_another_one_is_not_rejoined(store: SqliteStore) -> None:
+    old = join(store, "a", "blue", "n1", vni=42)
+    store.commit([], [DeletePrefix("/")])
+    join(store, "b", "red", "n2", vni=42)
+    with pytest.raises(Refuse, match="VNI belongs to segment red"):
+        Segments(store, "a").restore_member(old, VTEP, ["n1"])
+
+
+def test_a_segment_that_was_lost_is_rejoined_with_all_networks(store: SqliteStore) -> None:
+    old = join(store, "a", "blue", "n1")
+    store.commit([], [DeletePrefix("/")])
+    Segments(store, "a").restore_member(old, VTEP, ["n1", "n3"])
+    there = Segments(store, "b").find("blue")
+    assert there is not None
+    assert there[0] == old
+    assert codec.decode_member(store.range(keys.members("blue")).entries[0]).networks == ("n1", "n3")
+
+
+def test_leaving_with_a_network_that_never_joined_changes_nothing(store: SqliteStore) -> None:
+    join(store, "a", "blue", "n1")
+    before = store.range("/")
+    Segments(store, "a").leave("blue", "n2")
+    assert store.range("/") == before
 
 
 def test_twenty_hosts_that_found_segments_at_once_get_twenty_vnis(store: SqliteStore) -> None:

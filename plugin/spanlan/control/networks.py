@@ -1,8 +1,9 @@
 """CreateNetwork and DeleteNetwork: how this host comes to take part in a segment, and leaves it."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from spanlan import deadline, drivers
@@ -58,6 +59,7 @@ class Networks:
         self._underlay = underlay
         self._created = created
         self._leaving: set[str] = set()
+        self._attaching = threading.Lock()
 
     def resume(self) -> None:
         """Take up again what the records say after a start: every network's segment is followed."""
@@ -76,29 +78,18 @@ class Networks:
         name = driver.segment_name(chosen)
         underlay = self._machine.underlay(driver.parent(chosen) or self._underlay)
         self._debts.pay_all()
-        with ExitStack() as undo:
-            segment = self._join(driver, chosen, name, underlay, request.network_id)
-            undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
-            network = Network(
-                network_id=request.network_id,
-                segment=segment,
-                attachment=driver.attach(chosen, segment, underlay),
-                prefix=driver.prefix(chosen),
-                internal=request.internal,
-            )
-            self._refuse_other_attachment(network)
-            self._records.remember_network(network)
-            undo.callback(self._records.forget_network, request.network_id)
-            following = self._follow(network)
-            undo.callback(self._unfollow_if_unused, name)
+        network, following = self._attach(driver, chosen, name, underlay, request)
+        try:
             if not following.wait(deadline.remaining(_LONGEST_WAIT)):
-                raise Retry(
+                raise Retry(  # noqa: TRY301 - undone as whatever else fails here
                     f"segment {name} could not be set up in time: {self._peers.lost or following.lost or 'still busy'}"
                 )
             deadline.check()
             self._created(request.pools, name)
-            undo.pop_all()
-        log.info("network %s attached to segment %s (VNI %d)", request.network_id[:12], name, segment.vni)
+        except BaseException:
+            self._detach(network)
+            raise
+        log.info("network %s attached to segment %s (VNI %d)", request.network_id[:12], name, network.segment.vni)
 
     def delete(self, network_id: str) -> None:
         """Detach a network; the last one takes the device along, and in the cluster the segment.
@@ -108,15 +99,8 @@ class Networks:
         network = self._records.network(network_id)
         if network is None:
             raise Gone(f"no network {network_id} on this host")
-        name = network.segment.name
-        self._leaving.add(network_id)  # so that nobody takes what is missing now for lost
-        try:
-            self._debts.pay_or_owe(leaving(name, network_id))
-            self._records.forget_network(network_id)
-        finally:
-            self._leaving.discard(network_id)
-        self._unfollow_if_unused(name)
-        log.info("network %s detached from segment %s", network_id[:12], name)
+        self._detach(network)
+        log.info("network %s detached from segment %s", network_id[:12], network.segment.name)
 
     def leave(self, debt: Debt) -> None:
         """Pay the debt that :func:`leaving` describes."""
@@ -137,6 +121,49 @@ class Networks:
         for network_id in staying:
             if self._records.network(network_id) is None or network_id in self._leaving:
                 self._segments.leave(name, network_id)  # it left while we wrote
+
+    def _attach(
+        self, driver: Driver, chosen: Any, name: str, underlay: Underlay, request: NetworkRequest
+    ) -> tuple[Network, Following]:
+        with self._alone(), ExitStack() as undo:
+            # Before the attempt: its answer may be lost, and the store know of a network that there never was.
+            undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
+            segment = self._join(driver, chosen, name, underlay, request.network_id)
+            network = Network(
+                network_id=request.network_id,
+                segment=segment,
+                attachment=driver.attach(chosen, segment, underlay),
+                prefix=driver.prefix(chosen),
+                internal=request.internal,
+            )
+            self._refuse_other_attachment(network)
+            undo.callback(self._records.forget_network, request.network_id)
+            self._records.remember_network(network)
+            following = self._follow(network)
+            undo.pop_all()
+        return network, following
+
+    def _detach(self, network: Network) -> None:
+        name, network_id = network.segment.name, network.network_id
+        with self._attaching:
+            self._leaving.add(network_id)  # so that nobody takes what is missing now for lost
+            try:
+                self._debts.pay_or_owe(leaving(name, network_id))
+                self._records.forget_network(network_id)
+            finally:
+                self._leaving.discard(network_id)
+            if not any(other.segment.name == name for other in self._records.networks()):
+                self._peers.unfollow(name, _LONGEST_WAIT / 2)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One network comes or goes at a time: each decides by the others what its segment still needs."""
+        if not self._attaching.acquire(timeout=deadline.remaining(_LONGEST_WAIT)):
+            raise Retry("other networks of this host are still being made or removed; try again")
+        try:
+            yield
+        finally:
+            self._attaching.release()
 
     def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, network_id: str) -> Segment:
         def found() -> Segment:
@@ -170,10 +197,6 @@ class Networks:
     def _follow(self, network: Network) -> Following:
         driver = drivers.DRIVERS[network.segment.mode]
         return self._peers.follow(Following(network.segment, network.attachment, driver, self._me))
-
-    def _unfollow_if_unused(self, name: str) -> None:
-        if not any(network.segment.name == name for network in self._records.networks()):
-            self._peers.unfollow(name, _LONGEST_WAIT / 2)
 
 
 def leaving(segment: str, network_id: str) -> Debt:

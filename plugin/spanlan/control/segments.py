@@ -98,6 +98,8 @@ class Segments:
                 return
             segment, entry = there
             member = codec.decode_member(member_entry)
+            if network_id not in member.networks:
+                return
             left = tuple(other for other in member.networks if other != network_id)
             conditions = [Unchanged(entry.key, entry.revision), Unchanged(member_entry.key, member_entry.revision)]
             if left:
@@ -111,9 +113,22 @@ class Segments:
                 return
 
     def restore_member(self, segment: Segment, vtep: IPAddress, networks: Sequence[str]) -> None:
-        """Write this host's part of a segment again after the store has lost it (a restored backup, a slip of hand)."""
+        """Write this host's part of a segment again after the store has lost it (a restored backup, a slip of hand).
+
+        Raises Refuse if others have made another segment of that name meanwhile, or given its VNI to another one.
+        """
+
+        def fits(there: Segment) -> IPAddress:
+            if there != segment:
+                raise Refuse(
+                    f"segment {segment.name} was made anew by other hosts (VNI {there.vni}, port {there.port}, MTU "
+                    f"{there.mtu}), and this host's networks are on the old one (VNI {segment.vni}, port "
+                    f"{segment.port}, MTU {segment.mtu}): remove them here with docker network rm and create them again"
+                )
+            return vtep
+
         for network_id in networks:
-            self.join(segment.name, network_id, found=lambda: segment, fits=lambda _: vtep)
+            self.join(segment.name, network_id, found=lambda: segment, fits=fits, vni_given=True)
 
     def claim(self, endpoints: Sequence[Endpoint], takes_over: Callable[[Endpoint], bool]) -> None:
         """Claim the addresses of a container on its segment, all or none.

@@ -31,7 +31,6 @@ class NetworkService:
     def delete_network(self, network_id: str) -> None:
         """Detach it."""
         self._endpoints.delete_all(network_id)
-        self._endpoints.delete_all(network_id)
         self._networks.delete(network_id)
 
     def create_endpoint(self, request: EndpointRequest) -> EndpointReply:
