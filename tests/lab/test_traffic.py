@@ -58,7 +58,7 @@ class TestOneNetworkOnThreeHosts:
 
     @FAMILIES
     def test_tcp_flows_both_ways(self, trio: list[Container], family: int) -> None:
-        size = 4 * 1024**2
+        size = 64 * 1024**2
         for direction in ((), ("--reverse",)):
             said = trio[0].inside("iperf3", "-J", "-c", trio[1].on(family), "-n", str(size), *direction)
             # The count ends with the sender's last byte; what is under way then is missing in it.
