@@ -274,6 +274,7 @@ def tuned(lab: Lab) -> Iterator[Lab]:
         "com.docker.network.driver.mtu": "1400",
         "ttl": "7",
         "tos": "16",
+        "udp_csum": "false",
         "com.docker.network.container_iface_prefix": "lan",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -291,7 +292,7 @@ class TestOptions:
             wanted = {"id": 4242, "port": 14789, "ttl": 7, "tos": "0x10", "local": host.address, "link": "eth0"}
             assert {name: told.get(name) for name in wanted} == wanted
             assert link["mtu"] == 1400
-            assert (told["learning"], told.get("proxy")) == (False, True)
+            assert (told["learning"], told["proxy"], told["udp_csum"]) == (False, True, False)
 
     def test_they_show_in_the_container_which_talks(self, tuned: Lab) -> None:
         one, other = (running(host, "member", "blue") for host in tuned.hosts)
