@@ -53,8 +53,8 @@ class OneHost:
             debts=self.debts,
             links=self.links,
         )
-        liveness = Liveness(store, Host(me, "0", f"instance of {me}"), ttl=10)
-        self.service = NetworkService(self.networks, self.endpoints, liveness)
+        self.liveness = Liveness(store, Host(me, "0", f"instance of {me}"), ttl=10)
+        self.service = NetworkService(self.networks, self.endpoints, self.liveness)
         self.debts.ways = {"network": self.networks.leave, "endpoint": self.endpoints.give_back}
         self.peers.on_ours_missing = self._restore
 
@@ -62,9 +62,11 @@ class OneHost:
         self.networks.resume()
         self.loop.start()
         self.peers.start()
+        self.liveness.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.liveness.stop(containers_stay=False)
         self.peers.stop()
         self.loop.stop()
 

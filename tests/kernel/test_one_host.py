@@ -1,7 +1,8 @@
 """Networks and endpoints of one host from their creation to their end, also where a step on the way fails."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from one_host import OneHost
 from spanlan import deadline
 from spanlan.errors import Gone, Retry
 from spanlan.model.host import MacvlanLink
-from spanlan.store import keys
+from spanlan.store import codec, keys
+from spanlan.store.base import Commit, Condition, Operation, Put
 from spanlan.store.sqlite import SqliteStore
 
 
@@ -157,10 +159,12 @@ def test_a_network_whose_membership_was_written_without_an_answer_leaves_nothing
 ) -> None:
     commit = store.commit
 
-    def answer_is_lost(*arguments: object) -> None:
-        monkeypatch.undo()
-        commit(*arguments)  # type: ignore[arg-type]
-        raise Retry("no answer")
+    def answer_is_lost(conditions: Sequence[Condition], operations: Sequence[Operation]) -> Commit:
+        done = commit(conditions, operations)
+        if any(isinstance(each, Put) and each.key == keys.segment("blue") for each in operations):
+            monkeypatch.undo()
+            raise Retry("no answer")
+        return done
 
     monkeypatch.setattr(store, "commit", answer_is_lost)
     with pytest.raises(Retry, match="no answer"):
@@ -214,3 +218,34 @@ def test_a_link_made_for_an_endpoint_that_is_gone_meanwhile_is_removed(
     with pytest.raises(Gone, match="deleted"):
         host.service.join("n1", "e1", "")
     assert devices(host) == ["slx-42"]
+
+
+def test_an_underlay_that_was_renumbered_while_the_daemon_was_away_is_where_the_vtep_is(
+    namespace: NetworkNamespace, store: SqliteStore, tmp_path: Path
+) -> None:
+    def vteps() -> list[str]:
+        members = [codec.decode_member(entry) for entry in store.range(keys.members("blue")).entries]
+        return [str(member.vtep) for member in members]
+
+    with OneHost(store, tmp_path) as host:
+        host.create_network("n1", vni="42")
+    assert vteps() == ["10.9.0.1"]
+    namespace.command("ip", "addr", "del", "10.9.0.1/24", "dev", "under0")
+    namespace.command("ip", "addr", "add", "10.9.0.7/24", "dev", "under0")
+    with OneHost(store, tmp_path) as host:
+        host.create_network("n2")
+        following = host.peers.following("blue")
+        assert following is not None
+        assert following.wait(30)
+        wait_until(lambda: vteps() == ["10.9.0.7"])
+        assert "local 10.9.0.7" in namespace.command("ip", "-d", "link", "show", "slx-42")
+        kept = host.records.network("n1")
+        assert kept is not None
+        assert str(kept.attachment.vtep) == "10.9.0.7"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)

@@ -127,6 +127,12 @@ class Following:
         with self._changed:
             return set(self._view.members)
 
+    def vtep_of(self, host: str) -> IPAddress | None:
+        """The VTEP that the store has for a host, withdrawn or not; None if it takes no part."""
+        with self._changed:
+            member = self._view.members.get(host)
+            return None if member is None else member.vtep
+
     def endpoint_with(self, mac: Mac) -> Endpoint | None:
         """An endpoint that has this MAC, if any."""
         with self._changed:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from spanlan import deadline, drivers
@@ -13,7 +14,7 @@ from spanlan.control.peers import Peers
 from spanlan.control.records import Debt, Records
 from spanlan.control.segments import Segments
 from spanlan.drivers.base import Driver
-from spanlan.errors import Gone, Refuse, Retry
+from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.kernel.found import FoundVxlan
 from spanlan.model.cluster import Segment
 from spanlan.model.host import Attachment, Underlay
@@ -64,7 +65,7 @@ class Networks:
     def resume(self) -> None:
         """Take up again what the records say after a start: every network's segment is followed."""
         for network in self._records.networks():
-            self._follow(network)
+            self._follow(self._at_present_address(network))
 
     def create(self, request: NetworkRequest) -> None:
         """Attach a new network to its segment.  Done before: nothing happens.
@@ -107,16 +108,21 @@ class Networks:
         self._segments.leave(debt["segment"], debt["network"])
 
     def restore(self, following: Following) -> None:
-        """Write this host's membership again if the store has lost it; a network that is leaving has not lost it."""
+        """Write this host's membership again if the store has lost it, or has another VTEP for it.
+
+        What a network that is leaving misses is not lost.
+        """
         name = following.segment.name
         staying = [
             each.network_id
             for each in self._records.networks()
             if each.segment.name == name and each.network_id not in self._leaving
         ]
-        if not staying or self._me in following.hosts():
+        vtep = following.vtep_of(self._me)
+        if not staying or vtep == following.attachment.vtep:
             return
-        log.warning("the store has lost this host's part in segment %s; writing it again", name)
+        if vtep is None:
+            log.warning("the store has lost this host's part in segment %s; writing it again", name)
         self._segments.restore_member(following.segment, following.attachment.vtep, staying)
         for network_id in staying:
             if self._records.network(network_id) is None or network_id in self._leaving:
@@ -185,6 +191,22 @@ class Networks:
             fits=lambda segment: fits(segment).vtep,
             vni_given=chosen.vni is not None,
         )
+
+    def _at_present_address(self, network: Network) -> Network:
+        """The network with the address that its underlay has by now: a DHCP server may have given it another one."""
+        attachment = network.attachment
+        try:
+            addresses = self._machine.underlay(attachment.interface).addresses
+        except SpanlanError as error:
+            log.warning("segment %s: its underlay is not ready: %s", network.segment.name, error)
+            return network
+        present = [address for address in addresses if address.version == attachment.vtep.version]
+        if attachment.vtep in present or not present:
+            return network
+        log.warning("segment %s: its VTEP moves from %s to %s", network.segment.name, attachment.vtep, present[0])
+        moved = replace(network, attachment=replace(attachment, vtep=present[0]))
+        self._records.remember_network(moved)
+        return moved
 
     def _refuse_other_attachment(self, network: Network) -> None:
         for other in self._records.networks():
