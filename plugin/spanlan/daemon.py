@@ -25,7 +25,7 @@ from spanlan.control.records import Records
 from spanlan.control.segments import Segments
 from spanlan.control.service import AddressService, NetworkService, release_of, releasing
 from spanlan.drivers import DRIVERS
-from spanlan.errors import SpanlanError
+from spanlan.errors import Refuse, SpanlanError
 from spanlan.kernel import facts
 from spanlan.kernel.links import Links
 from spanlan.libnetwork.app import create_app
@@ -53,6 +53,7 @@ class Daemon:
         self._records_store = SqliteStore(settings.state_dir / "host.db")
         self._store = _open(settings)
         self._records = Records(self._records_store)
+        _refuse_new_name(settings, self._records)
         self.metrics = Metrics()
         self._links = Links()
         self._loop = Loop(self._links, resync=settings.resync, metrics=self.metrics)
@@ -82,7 +83,7 @@ class Daemon:
         self._endpoints = Endpoints(
             me=me, records=self._records, segments=segments, peers=self._peers, debts=self._debts, links=self._links
         )
-        addresses = AddressService(ipam, self._debts)
+        addresses = AddressService(ipam, self._debts, self._liveness)
         self._debts.ways = {
             "network": self._networks.leave,
             "endpoint": self._endpoints.give_back,
@@ -199,6 +200,22 @@ def _open(settings: Settings) -> Store:
         password_file=settings.etcd_password_file,
     )
     return open_store(settings.store, credentials=credentials)
+
+
+def _refuse_new_name(settings: Settings, records: Records) -> None:
+    """What the store holds of this host stands under its name: who changes it would leave all that behind for ever.
+
+    Raises Refuse if the name is another than before while networks of spanlan are on this host.
+    """
+    path = settings.state_dir / "name"
+    before = path.read_text(encoding="utf-8").strip() if path.exists() else settings.host
+    if before != settings.host and (records.networks() or records.endpoints() or records.debts()):
+        raise Refuse(
+            f"this host was {before} in the cluster when its networks were made, and now SPANLAN_HOST is "
+            f"{settings.host}: set it to {before} again, or remove the networks of spanlan from this host under the "
+            "old name first"
+        )
+    path.write_text(f"{settings.host}\n", encoding="utf-8")
 
 
 def _instance(state_dir: Path) -> str:

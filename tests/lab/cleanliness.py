@@ -16,7 +16,8 @@ def assert_nothing_left(lab: Lab) -> None:
     """No link of spanlan on any host, no container, and no store key but the hosts' own records, within 15 s."""
     with contextlib.suppress(Broken):
         until(lambda: not leftovers(lab), seconds=SECONDS, what="the last of spanlan going")
-    assert leftovers(lab) == []
+    left = leftovers(lab)
+    assert left == [], left
 
 
 def leftovers(lab: Lab) -> list[str]:

@@ -8,6 +8,7 @@ the record.
 import logging
 import threading
 
+from spanlan import deadline
 from spanlan.errors import Gone, Refuse, SpanlanError
 from spanlan.model.cluster import Host
 from spanlan.store import codec, keys
@@ -16,6 +17,7 @@ from spanlan.store.base import Absent, Condition, Lease, Put, Store, Unchanged
 log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds between attempts while the store is away
+_LONGEST_WAIT = 3.0  # seconds for the first attempt
 
 
 class Liveness:
@@ -29,6 +31,7 @@ class Liveness:
         self._stopping = threading.Event()
         self._again = threading.Event()
         self._namesake: Refuse | None = None
+        self._tried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
 
     def start(self) -> None:
@@ -36,7 +39,12 @@ class Liveness:
         self._thread.start()
 
     def refuse_namesake(self) -> None:
-        """Raise Refuse while another host has this one's name: each would take the other's endpoints for its own."""
+        """Raise Refuse while another host has this one's name: each would take the other's endpoints for its own.
+
+        Right after the start, waits until that can be known.
+        """
+        if self._thread.is_alive():
+            self._tried.wait(deadline.remaining(_LONGEST_WAIT))
         if self._namesake is not None:
             raise Refuse(str(self._namesake))
 
@@ -51,7 +59,7 @@ class Liveness:
         if self._thread.is_alive():
             self._thread.join(timeout=self._ttl)
         try:
-            if containers_stay:
+            if containers_stay and self._namesake is None:
                 self._store.commit([], [Put(keys.host(self._host.name), codec.encode_host(self._host))])
             if self._lease is not None:
                 self._lease.revoke()
@@ -73,12 +81,14 @@ class Liveness:
                 continue
             except SpanlanError as error:
                 self._namesake = error if isinstance(error, Refuse) else None
+                self._tried.set()
                 if not trouble:
                     log.warning("host %s cannot show that it is there: %s", self._host.name, error)
                 trouble = True
                 self._stopping.wait(_PAUSE)
                 continue
             self._namesake = None
+            self._tried.set()
             if trouble:
                 log.info("host %s shows again that it is there", self._host.name)
                 trouble = False

@@ -58,12 +58,14 @@ class NetworkService:
 class AddressService:
     """The IpamDriver half (protocol section 1.4).  A release that the store could not take is owed, not lost."""
 
-    def __init__(self, ipam: Ipam, debts: Debts) -> None:
+    def __init__(self, ipam: Ipam, debts: Debts, liveness: Liveness) -> None:
         self._ipam = ipam
         self._debts = debts
+        self._liveness = liveness
 
     def request_pool(self, request: PoolRequest) -> PoolReply:
         """Grant a pool."""
+        self._liveness.refuse_namesake()
         self._debts.pay_all()
         return self._ipam.request_pool(request)
 
@@ -75,6 +77,7 @@ class AddressService:
         self, pool_id: str, address: IPAddress | None, *, gateway: bool
     ) -> IPv4Interface | IPv6Interface:
         """Grant an address."""
+        self._liveness.refuse_namesake()
         self._debts.pay_all()
         return self._ipam.request_address(pool_id, address, gateway=gateway)
 
