@@ -244,6 +244,36 @@ def test_an_underlay_that_was_renumbered_while_the_daemon_was_away_is_where_the_
         assert str(kept.attachment.vtep) == "10.9.0.7"
 
 
+def test_what_a_container_left_owed_does_not_stand_in_the_way_of_the_next_one_with_its_address(host: OneHost) -> None:
+    """Of a dual-stack container one address was given back and the other is owed: the MAC is that of the first."""
+    host.create_network("n1", vni="42")
+    host.create_endpoint("n1", "e1", "10.0.0.2/24", "fd00::2/64")
+    following = host.peers.following("blue")
+    assert following is not None
+    wait_until(lambda: following.status()["endpoints"] == 2)
+    away = iter([None, "away"])
+    host.debts._away = lambda: next(away)
+    host.service.delete_endpoint("n1", "e1")
+    assert len(host.records.debts()) == 1
+    wait_until(lambda: following.status()["endpoints"] == 1)
+    host.create_endpoint("n1", "e2", "10.0.0.2/24", "fd00::3/64")
+    assert host.records.debts() == []
+
+
+def test_a_host_that_lost_its_records_can_use_its_addresses_again(
+    namespace: NetworkNamespace, store: SqliteStore, tmp_path: Path
+) -> None:
+    with OneHost(store, tmp_path) as host:
+        host.create_network("n1", vni="42")
+        host.create_endpoint("n1", "e1", "10.0.0.2/24")
+    (tmp_path / "new").mkdir()
+    with OneHost(store, tmp_path / "new") as host:
+        host.create_network("n1", vni="42")
+        host.create_endpoint("n1", "e2", "10.0.0.2/24")
+        (entry,) = store.range(keys.endpoints("blue")).entries
+        assert codec.decode_endpoint(entry).endpoint_id == "e2"
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     ends_at = time.monotonic() + 30
     while not condition():

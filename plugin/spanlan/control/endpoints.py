@@ -57,9 +57,9 @@ class Endpoints:
         _refuse_options(request)
         addresses = _addresses(request)
         mac = request.mac or derive_mac(network.segment.name, addresses[0])
+        self._debts.pay_all()
         self._refuse_other_mac(network, addresses, mac)
         endpoint = LocalEndpoint(request.endpoint_id, request.network_id, network.segment.name, addresses, mac)
-        self._debts.pay_all()
         with self._change(endpoint), ExitStack() as undo:
             self._records.remember_endpoint(endpoint)
             undo.callback(self._withdraw, endpoint)
@@ -137,8 +137,12 @@ class Endpoints:
         def takes_over(holder: Endpoint) -> bool:
             # Our engine gives an address out again only after it has done with the endpoint that had it: what still
             # stands there is what a crash left between two steps.  Unless the pool was lost, and the endpoint lives.
-            mine = self._records.endpoint(holder.endpoint_id)
-            if holder.host != self._me or mine is None or mine.network_id != network.network_id:
+            if holder.host != self._me:
+                return False
+            mine = self._records.endpoint(holder.endpoint_id) or LocalEndpoint(  # the records were lost
+                holder.endpoint_id, network.network_id, holder.segment, (holder.address,), holder.mac
+            )
+            if mine.network_id != network.network_id:
                 return False
             if self._links.is_carried(self._handover(network, mine).link):
                 return False
@@ -182,11 +186,15 @@ class Endpoints:
     def _refuse_other_mac(self, network: Network, addresses: tuple[IPAddress, ...], mac: Mac) -> None:
         following = self._peers.following(network.segment.name)
         holder = following and following.endpoint_with(mac)
-        if holder and holder.address not in addresses:
+        if holder and holder.address not in addresses and not self._is_over(holder):
             raise Refuse(
                 f"MAC {format_mac(mac)} on segment {network.segment.name} is used by endpoint "
                 f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --mac-address, or leave it out"
             )
+
+    def _is_over(self, holder: Endpoint) -> bool:
+        """Whether an endpoint of this host has gone, and the store's watch only has not said so yet."""
+        return holder.host == self._me and self._records.endpoint(holder.endpoint_id) is None
 
     def _network(self, network_id: str) -> Network:
         network = self._records.network(network_id)
