@@ -11,7 +11,9 @@ import pytest
 from netns import NetworkNamespace
 from one_host import OneHost
 from spanlan import deadline
+from spanlan.control.loop import sweep
 from spanlan.errors import Gone, Retry
+from spanlan.kernel.links import Links
 from spanlan.model.host import MacvlanLink
 from spanlan.store import codec, keys
 from spanlan.store.base import Commit, Condition, Operation, Put
@@ -272,6 +274,37 @@ def test_a_host_that_lost_its_records_can_use_its_addresses_again(
         host.create_endpoint("n1", "e2", "10.0.0.2/24")
         (entry,) = store.range(keys.endpoints("blue")).entries
         assert codec.decode_endpoint(entry).endpoint_id == "e2"
+
+
+def test_the_loop_goes_on_after_a_surprise(host: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(_: str) -> bool:
+        raise ZeroDivisionError
+
+    host.create_network("n1", vni="42")
+    with monkeypatch.context() as patched:
+        patched.setattr(host.links, "delete", surprise)
+        host.service.delete_network("n1")
+    host.create_network("n2", segment="green", vni="43")
+    assert "slx-43" in devices(host)
+
+
+def test_a_remnant_that_cannot_be_removed_keeps_no_other_one(
+    namespace: NetworkNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = Links()
+    for number in range(3):
+        namespace.command("ip", "link", "add", f"slx-{number}", "link", "under0", "type", "macvlan")
+        namespace.command("ip", "link", "set", f"slx-{number}", "alias", "spanlan segment=old")
+    delete = links.delete
+
+    def fail_once(name: str) -> bool:
+        if name == "slx-1":
+            raise Retry("busy")
+        return delete(name)
+
+    monkeypatch.setattr(links, "delete", fail_once)
+    sweep(links, [])
+    assert [link.name for link in links.ours()] == ["slx-1"]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -155,6 +155,8 @@ class Loop:
                 self._links.delete(device)
             except SpanlanError as error:
                 log.warning("segment %s: device %s stays: %s", segment, device, error)
+            except Exception:  # the loop must outlive every surprise, and say it
+                log.exception("segment %s: device %s stays", segment, device)
             self._metrics.forget_segment(segment)
             with self._wake:
                 self._unwanted.pop(segment, None)
@@ -234,4 +236,7 @@ def sweep(links: Links, wanted_names: Iterable[str]) -> None:
     for found in links.ours():
         if found.name not in wanted:
             log.info("removing %s (%s), which nothing on this host uses any more", found.name, found.alias)
-            links.delete(found.name)
+            try:
+                links.delete(found.name)
+            except SpanlanError as error:
+                log.warning("%s stays: %s", found.name, error)
