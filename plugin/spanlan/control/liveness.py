@@ -9,7 +9,7 @@ import logging
 import threading
 
 from spanlan import deadline
-from spanlan.errors import Gone, Refuse, SpanlanError
+from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.model.cluster import Host
 from spanlan.store import codec, keys
 from spanlan.store.base import Absent, Condition, Lease, Put, Store, Unchanged
@@ -108,4 +108,6 @@ class Liveness:
                     "SPANLAN_HOST"
                 )
             condition = Unchanged(key, before.revision)
-        self._store.commit([condition], [Put(key, codec.encode_host(self._host), self._lease)])
+        written = self._store.commit([condition], [Put(key, codec.encode_host(self._host), self._lease)])
+        if not written.succeeded:
+            raise Retry("its record was changed in the same moment")  # by an earlier lease of ours that just ended

@@ -127,6 +127,8 @@ class Peers:
                 case InSync():
                     self._presence.trust(in_sync=True, now=now)
                     back, self._lost = self._lost is not None, None
+                    if self._me not in self._presence.alive:  # it went while the store was away
+                        self.on_host_deleted(self._me)
                 case Lost(reason=reason):
                     if self._lost is None:
                         log.warning("the store is away, the data path runs on: %s", reason)
