@@ -40,6 +40,7 @@ from spanlan.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
+_INSTANCE = "instance"  # file in the state directory
 GRACE = 3.0  # seconds between the end of a host's lease and its withdrawal
 
 
@@ -50,6 +51,7 @@ class Daemon:
         self._settings = settings
         me = settings.host
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._first_start = not (settings.state_dir / _INSTANCE).exists()
         self._records_store = SqliteStore(settings.state_dir / "host.db")
         self._store = _open(settings)
         self._records = Records(self._records_store)
@@ -149,7 +151,9 @@ class Daemon:
         }
 
     def _sweep(self) -> None:
-        """Remove links of ours that no record stands behind."""
+        """Remove links of ours that no record stands behind; if the records are new, running containers may."""
+        if self._first_start:
+            return
         names: set[str] = set()
         networks = {network.network_id: network for network in self._records.networks()}
         for network in networks.values():
@@ -220,7 +224,7 @@ def _refuse_new_name(settings: Settings, records: Records) -> None:
 
 def _instance(state_dir: Path) -> str:
     """What tells this host from another one of the same name: made up at the first start, and kept."""
-    path = state_dir / "instance"
+    path = state_dir / _INSTANCE
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:

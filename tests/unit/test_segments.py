@@ -1,7 +1,7 @@
 """Segments in the store, founded and left by several hosts."""
 
 import threading
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -191,3 +191,36 @@ class TestClaims:
         assert len(store.range(keys.endpoints("blue")).entries) == 1
         Segments(store, "b").withdraw("blue", where, "e2")
         assert store.range("/").entries == ()
+
+
+class TestSubnets:
+    def join_with(self, store: SqliteStore, host: str, *subnets: str) -> Segment:
+        return Segments(store, host).join(
+            "blue",
+            f"n-{host}-{subnets[0]}",
+            found=lambda: segment("blue", 42),
+            fits=lambda _: VTEP,
+            pools=[ip_network(subnet) for subnet in subnets],
+        )
+
+    def test_a_host_with_another_subnet_is_refused_with_the_segments_own(self, store: SqliteStore) -> None:
+        self.join_with(store, "a", "10.64.0.0/20")
+        with pytest.raises(
+            Refuse, match=r"subnet 10\.64\.16\.0/20: segment blue has 10\.64\.0\.0/20.*--ipam-opt segment="
+        ):
+            self.join_with(store, "b", "10.64.16.0/20")
+        assert len(store.range(keys.members("blue")).entries) == 1
+
+    def test_a_second_family_is_added_and_binds_the_next_host(self, store: SqliteStore) -> None:
+        self.join_with(store, "a", "10.64.0.0/20")
+        both = self.join_with(store, "b", "10.64.0.0/20", "fd00::/64")
+        assert both.pools == (ip_network("10.64.0.0/20"), ip_network("fd00::/64"))
+        with pytest.raises(Refuse, match="fd01::/64"):
+            self.join_with(store, "c", "10.64.0.0/20", "fd01::/64")
+
+    def test_the_first_network_may_have_several_subnets(self, store: SqliteStore) -> None:
+        self.join_with(store, "a", "10.64.0.0/24", "10.64.1.0/24")
+        assert self.join_with(store, "b", "10.64.1.0/24").pools == (
+            ip_network("10.64.0.0/24"),
+            ip_network("10.64.1.0/24"),
+        )

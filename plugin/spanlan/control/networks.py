@@ -134,7 +134,7 @@ class Networks:
         with self._alone(), ExitStack() as undo:
             # Before the attempt: its answer may be lost, and the store know of a network that there never was.
             undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
-            segment = self._join(driver, chosen, name, underlay, request.network_id)
+            segment = self._join(driver, chosen, name, underlay, request)
             network = Network(
                 network_id=request.network_id,
                 segment=segment,
@@ -171,7 +171,7 @@ class Networks:
         finally:
             self._attaching.release()
 
-    def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, network_id: str) -> Segment:
+    def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, request: NetworkRequest) -> Segment:
         def found() -> Segment:
             devices = self._machine.vxlan_devices()
             vni = chosen.vni or self._segments.free_vni([device.vni for device in devices])
@@ -186,9 +186,10 @@ class Networks:
 
         return self._segments.join(
             name,
-            network_id,
+            request.network_id,
             found=found,
             fits=lambda segment: fits(segment).vtep,
+            pools=[pool.cidr for pool in request.pools if pool.cidr.prefixlen],  # the null IPAM's has none
             vni_given=chosen.vni is not None,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from spanlan import deadline
 from spanlan.errors import Broken
-from spanlan.model.address import ip_address
+from spanlan.model.address import ip_address, ip_network
 from spanlan.model.cluster import Segment
 from spanlan.model.host import Attachment
 from spanlan.model.local import LocalEndpoint, Network
@@ -128,7 +128,7 @@ def _write_network(network: Network) -> dict[str, Any]:
     attachment = asdict(network.attachment) | {"vtep": str(network.attachment.vtep)}
     return {
         "network": network.network_id,
-        "segment": asdict(network.segment),
+        "segment": asdict(network.segment) | {"pools": [str(pool) for pool in network.segment.pools]},
         "attachment": attachment,
         "prefix": network.prefix,
         "internal": network.internal,
@@ -136,10 +136,11 @@ def _write_network(network: Network) -> dict[str, Any]:
 
 
 def _read_network(record: dict[str, Any]) -> Network:
-    attachment = record["attachment"]
+    attachment, segment = record["attachment"], record["segment"]
+    pools = tuple(ip_network(pool) for pool in segment["pools"])
     return Network(
         network_id=record["network"],
-        segment=Segment(**record["segment"]),
+        segment=Segment(**segment | {"pools": pools}),
         attachment=Attachment(**attachment | {"vtep": ip_address(attachment["vtep"])}),
         prefix=record["prefix"],
         internal=record["internal"],

@@ -5,10 +5,11 @@ sees by that that nobody joined meanwhile, and only then takes the segment away.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from spanlan.control.attempts import attempts
 from spanlan.errors import Refuse
-from spanlan.model.address import IPAddress
+from spanlan.model.address import IPAddress, IPNetwork
 from spanlan.model.cluster import Endpoint, Member, Segment
 from spanlan.store import codec, keys
 from spanlan.store.base import Absent, Condition, Delete, DeletePrefix, Entry, Operation, Put, Store, Unchanged
@@ -44,20 +45,22 @@ class Segments:
                 raise Refuse("no VNI is free any more; remove segments, or name one with -o vni=")
             candidate = until + 1
 
-    def join(
+    def join(  # noqa: PLR0913 - what joining depends on, each by its name
         self,
         name: str,
         network_id: str,
         *,
         found: Callable[[], Segment],
         fits: Callable[[Segment], IPAddress],
+        pools: Sequence[IPNetwork] = (),
         vni_given: bool = False,
     ) -> Segment:
         """Take part in a segment with one more network, founding the segment if need be.
 
         ``found`` says what the segment would be, each time with a VNI that was free a moment ago unless the user gave
         one (``vni_given``); ``fits`` refuses one that is there and does not suit this host, or gives the address of the
-        VTEP that this host uses in it.  Raises Refuse if the VNI that was given belongs to another segment.
+        VTEP that this host uses in it.  ``pools`` are the network's subnets.  Raises Refuse if they are not the
+        segment's, or if the VNI that was given belongs to another segment.
         """
         for _ in attempts(f"segment {name} is being changed by many hosts at once"):
             there = self.find(name)
@@ -70,6 +73,7 @@ class Segments:
                 conditions = [Unchanged(entry.key, entry.revision)]
                 founding = []
             vtep = fits(segment)
+            segment = _with_pools(segment, pools)
             member_key = keys.member(name, self._host)
             before = self._store.get(member_key)
             networks = () if before is None else codec.decode_member(before).networks
@@ -172,6 +176,19 @@ class Segments:
                 return
             if self._store.commit([Unchanged(key, entry.revision)], [Delete(key)]).succeeded:
                 return
+
+
+def _with_pools(segment: Segment, pools: Sequence[IPNetwork]) -> Segment:
+    """The segment with a network's subnets.  Raises Refuse for one that its containers could not be reached in."""
+    for pool in pools:
+        there = [str(known) for known in segment.pools if known.version == pool.version]
+        if there and str(pool) not in there:
+            raise Refuse(
+                f"subnet {pool}: segment {segment.name} has {', '.join(there)}, and containers of different subnets "
+                f"would not reach each other; give --subnet {there[0]}, or take the segment's own with --ipam-driver spanlan "
+                f"--ipam-opt segment={segment.name} (the same on every host), or choose another segment"
+            )
+    return replace(segment, pools=(*segment.pools, *(pool for pool in pools if pool not in segment.pools)))
 
 
 def _refuse_foreign_vni(name: str, vni: int, entry: Entry | None) -> None:

@@ -183,7 +183,10 @@ class Host:
         return commands.popen(self.inside(command), env=self.environment(), options=options)
 
     def inside(self, command: Sequence[str | Path]) -> list[str]:
-        """The command line that runs ``command`` on the host."""
+        """The command line that runs ``command`` on the host.
+
+        A program that gives up root is let go by the leash (the kernel clears it then): ``tcpdump`` needs ``-Z root``.
+        """
         into = ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--")
         # Without it, a program would run on inside after the nsenter that waits for it was killed by a time-out.
         leash = ("setpriv", "--pdeathsig", "KILL", "--")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from spanlan.model.address import IPAddress
+from spanlan.model.address import IPAddress, IPNetwork
 from spanlan.model.mac import Mac
 
 
@@ -23,7 +23,8 @@ class Segment:
     """The cluster-wide thing that networks of several engines attach to.
 
     ``vni``: RFC 7348 section 4.1, 1 to 2**24-1.  ``port``: UDP destination port of the tunnel.  ``mtu``: of the
-    containers' interfaces, in bytes, the same on every host.  ``family``: 4 or 6, of the underlay.
+    containers' interfaces, in bytes, the same on every host.  ``family``: 4 or 6, of the underlay.  ``pools``: the
+    subnets of its networks, the same on every host, or containers would share a LAN and not reach each other.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Segment:
     port: int
     mtu: int
     family: int
+    pools: tuple[IPNetwork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,14 @@ def decode_host(key: str, record: dict[str, Any]) -> Host:
 def encode_segment(segment: Segment) -> bytes:
     """Write a Segment."""
     return to_json(
-        {"mode": segment.mode, "vni": segment.vni, "port": segment.port, "mtu": segment.mtu, "family": segment.family}
+        {
+            "mode": segment.mode,
+            "vni": segment.vni,
+            "port": segment.port,
+            "mtu": segment.mtu,
+            "family": segment.family,
+            "pools": [str(pool) for pool in segment.pools],
+        }
     )
 
 
@@ -98,6 +105,7 @@ def decode_segment(key: str, record: dict[str, Any]) -> Segment:
         port=_number(record, "port"),
         mtu=_number(record, "mtu"),
         family=_number(record, "family"),
+        pools=tuple(ip_network(pool) for pool in _texts(record, "pools")),
     )
 
 
