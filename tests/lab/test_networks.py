@@ -102,6 +102,15 @@ class TestPoolsThatNobodyNamed:
         assert one.pings(other.address)
         assert other.pings(one.address)
 
+    def test_a_host_that_would_get_another_default_pool_is_refused_with_the_way_to_the_segments(
+        self, clean_lab: Lab
+    ) -> None:
+        one, other = clean_lab.hosts
+        one.docker(*line("blue"))
+        said = refusal(other, *line("blue"))
+        assert f"segment blue has {pool_of(one, 'blue')}" in said
+        assert "--ipam-opt segment=blue" in said
+
     def test_default_pools_of_different_networks_never_overlap(self, clean_lab: Lab) -> None:
         here, there = clean_lab.hosts
         for name in ("red", "green"):
@@ -317,7 +326,7 @@ class TestOptions:
 
     def test_a_second_network_of_a_host_on_the_segment_must_attach_alike(self, tuned: Lab) -> None:
         host = tuned.hosts[0]
-        said = refusal(host, *line("other", "-o", "ttl=9", subnets=("10.44.0.0/24",), segment="blue"))
+        said = refusal(host, *line("other", "-o", "ttl=9", subnets=SUBNETS, segment="blue"))
         assert "ttl" in said
         assert "segment blue" in said
 

@@ -185,8 +185,8 @@ def _with_pools(segment: Segment, pools: Sequence[IPNetwork]) -> Segment:
         if there and str(pool) not in there:
             raise Refuse(
                 f"subnet {pool}: segment {segment.name} has {', '.join(there)}, and containers of different subnets "
-                f"would not reach each other; give --subnet {there[0]}, or take the segment's own with --ipam-driver spanlan "
-                f"--ipam-opt segment={segment.name} (the same on every host), or choose another segment"
+                f"would not reach each other; give --subnet {there[0]}, or take the segment's own with --ipam-driver "
+                f"spanlan --ipam-opt segment={segment.name} (the same on every host), or choose another segment"
             )
     return replace(segment, pools=(*segment.pools, *(pool for pool in pools if pool not in segment.pools)))
 
