@@ -3,18 +3,21 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spanlan.control import liveness as liveness_module
 from spanlan.control.liveness import Liveness
 from spanlan.control.loop import Loop
 from spanlan.control.peers import Peers
+from spanlan.errors import Refuse, Retry
 from spanlan.kernel.links import Links
 from spanlan.metrics import Metrics
 from spanlan.model.cluster import Host
 from spanlan.store import codec, keys
-from spanlan.store.base import Commit, Condition, Delete, Operation, Put
+from spanlan.store.base import Commit, Condition, Delete, Entry, Operation, Put
 from spanlan.store.sqlite import SqliteStore
 
 ME = Host("a", "1", "instance")
@@ -47,6 +50,51 @@ def test_a_record_that_an_old_lease_takes_away_in_the_last_moment_is_written_aga
     try:
         assert ended.wait(15)
         wait_until(lambda: store.get(keys.host("a")) is not None)
+    finally:
+        liveness.stop(containers_stay=False)
+
+
+def test_a_record_that_could_not_be_written_at_first_is_written_later(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store granted a lease, and went away: to renew the lease alone shows nobody."""
+
+    def goes_away(*_: object) -> Commit:
+        monkeypatch.undo()
+        raise Retry("no answer")
+
+    monkeypatch.setattr(store, "commit", goes_away)
+    liveness = Liveness(store, ME, ttl=60)
+    liveness.start()
+    try:
+        wait_until(lambda: store.get(keys.host("a")) is not None)
+    finally:
+        liveness.stop(containers_stay=False)
+
+
+def test_a_namesake_is_refused_for_as_long_as_the_other_one_is_there(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness_module, "_PAUSE", 0.01)
+    store.commit([], [Put(keys.host("a"), codec.encode_host(replace(ME, instance="another")))])
+    rounds: list[str] = []
+    get = store.get
+
+    def counted(key: str) -> Entry | None:
+        rounds.append(key)
+        return get(key)
+
+    monkeypatch.setattr(store, "get", counted)
+    liveness = Liveness(store, ME, ttl=60)
+    liveness.start()
+    try:
+        wait_until(lambda: len(rounds) > 3)
+        with pytest.raises(Refuse, match="another host of this cluster is called a"):
+            liveness.refuse_namesake()
+        store.commit([], [Delete(keys.host("a"))])
+        wait_until(lambda: get(keys.host("a")) is not None)
+        wait_until(lambda: liveness._namesake is None)
+        liveness.refuse_namesake()
     finally:
         liveness.stop(containers_stay=False)
 

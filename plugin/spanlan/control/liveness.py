@@ -31,6 +31,7 @@ class Liveness:
         self._stopping = threading.Event()
         self._again = threading.Event()
         self._namesake: Refuse | None = None
+        self._shown = False
         self._tried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
 
@@ -70,9 +71,11 @@ class Liveness:
         trouble = False
         while not self._stopping.is_set():
             try:
-                if self._lease is None or self._again.is_set():
+                if self._lease is None or not self._shown or self._again.is_set():
                     self._again.clear()
+                    self._shown = False
                     self._show()
+                    self._shown = True
                 else:
                     self._lease.keepalive()
             except Gone:
@@ -98,6 +101,8 @@ class Liveness:
         key = keys.host(self._host.name)
         if self._lease is None:
             self._lease = self._store.lease(self._ttl)
+        else:
+            self._lease.keepalive()  # nothing can be bound to one that has ended
         before = self._store.get(key)
         condition: Condition = Absent(key)
         if before is not None:
