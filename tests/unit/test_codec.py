@@ -124,8 +124,9 @@ def test_what_a_newer_version_adds_to_a_record_is_passed_over() -> None:
 
 
 def test_a_record_can_be_read_by_a_person() -> None:
-    segment = Segment("blue", "vxlan", 42, 4789, 1450, 4)
-    assert codec.encode_segment(segment) == b'{"mode":"vxlan","vni":42,"port":4789,"mtu":1450,"family":4}'
+    segment = Segment("blue", "vxlan", 42, 4789, 1450, 4, (ip_network("10.0.0.0/24"),))
+    text = b'{"mode":"vxlan","vni":42,"port":4789,"mtu":1450,"family":4,"pools":["10.0.0.0/24"]}'
+    assert codec.encode_segment(segment) == text
 
 
 @pytest.mark.parametrize(("decode", "key"), DECODERS, ids=DECODER_NAMES)

@@ -1,6 +1,7 @@
 """Segments in the store, founded and left by several hosts."""
 
 import threading
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -114,6 +115,18 @@ def test_a_segment_that_was_lost_is_rejoined_with_all_networks(store: SqliteStor
     assert there is not None
     assert there[0] == old
     assert codec.decode_member(store.range(keys.members("blue")).entries[0]).networks == ("n1", "n3")
+
+
+def test_hosts_that_joined_before_and_after_a_pool_was_added_both_rejoin_a_lost_segment(store: SqliteStore) -> None:
+    four, six = ip_network("10.0.0.0/24"), ip_network("fd00::/64")
+    early, late = (replace(segment("blue", 42), pools=pools) for pools in ((four,), (four, six)))
+    Segments(store, "a").restore_member(early, VTEP, ["n1"])
+    Segments(store, "b").restore_member(late, VTEP, ["n2"])
+    Segments(store, "c").restore_member(early, VTEP, ["n3"])
+    there = Segments(store, "a").find("blue")
+    assert there is not None
+    assert there[0] == late
+    assert len(store.range(keys.members("blue")).entries) == 3
 
 
 def test_leaving_with_a_network_that_never_joined_changes_nothing(store: SqliteStore) -> None:

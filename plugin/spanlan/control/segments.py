@@ -123,7 +123,7 @@ class Segments:
         """
 
         def fits(there: Segment) -> IPAddress:
-            if there != segment:
+            if replace(there, pools=segment.pools) != segment:  # pools may have been added since it was joined
                 raise Refuse(
                     f"segment {segment.name} was made anew by other hosts (VNI {there.vni}, port {there.port}, MTU "
                     f"{there.mtu}), and this host's networks are on the old one (VNI {segment.vni}, port "
@@ -132,7 +132,7 @@ class Segments:
             return vtep
 
         for network_id in networks:
-            self.join(segment.name, network_id, found=lambda: segment, fits=fits, vni_given=True)
+            self.join(segment.name, network_id, found=lambda: segment, fits=fits, pools=segment.pools, vni_given=True)
 
     def claim(self, endpoints: Sequence[Endpoint], takes_over: Callable[[Endpoint], bool]) -> None:
         """Claim the addresses of a container on its segment, all or none.
