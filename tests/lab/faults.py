@@ -135,9 +135,9 @@ class Pinging:
         answered = self.answered
         return sorted(set(range(answered[0], answered[-1] + 1)) - set(answered)) if answered else []
 
-    def await_more(self, number: int = 10, *, seconds: float = 10) -> None:
-        """Wait until so many more answers came: the traffic flows now."""
-        before = len(self.answered)
+    def await_more(self, number: int = 10, *, since: int | None = None, seconds: float = 10) -> None:
+        """Wait until so many more answers came (since there were ``since`` of them): the traffic flows now."""
+        before = len(self.answered) if since is None else since
         until(lambda: len(self.answered) >= before + number, seconds=seconds, what=f"{number} answers for {self}")
 
     def __str__(self) -> str:

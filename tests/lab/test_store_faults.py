@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -109,13 +110,17 @@ def test_while_etcd_is_away_traffic_flows_run_is_refused_soon_and_removals_are_m
     before = {host.name: entries(host) for host in brief_lab.hosts}
 
     with pinging((here, there), (there, here)) as pings:
+        begin = len(pings[0].answered)
         switch_off(brief_lab)
-        assert_refused_soon(first, *run_line("too-early", "blue"))
-        assert_refused_soon(second, *network_line("third", subnet="10.79.0.0/24"))
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(assert_refused_soon, first, *run_line("too-early", "blue"))
+            create = pool.submit(assert_refused_soon, second, *network_line("third", subnet="10.79.0.0/24"))
+            run.result()
+            create.result()
         first.docker("rm", "-f", "removed", timeout=30)
         first.docker("stop", "stopped", timeout=30)
         first.docker("network", "rm", "other", timeout=30)
-        pings[0].await_more(LONGER_THAN_ANY_LEASE, seconds=60)
+        pings[0].await_more(LONGER_THAN_ANY_LEASE, since=begin, seconds=60)
         assert {host.name: entries(host) for host in brief_lab.hosts} == before
 
         bring_back(brief_lab)
