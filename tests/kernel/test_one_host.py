@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from spanlan import deadline
 from spanlan.control.loop import sweep
 from spanlan.errors import Gone, Retry
 from spanlan.kernel.links import Links
+from spanlan.model.cluster import Endpoint, Member
 from spanlan.model.host import MacvlanLink
+from spanlan.model.mac import derive_mac
 from spanlan.store import codec, keys
 from spanlan.store.base import Commit, Condition, Operation, Put
 from spanlan.store.sqlite import SqliteStore
@@ -305,6 +308,27 @@ def test_a_remnant_that_cannot_be_removed_keeps_no_other_one(
     monkeypatch.setattr(links, "delete", fail_once)
     sweep(links, [])
     assert [link.name for link in links.ours()] == ["slx-1"]
+
+
+def test_an_entry_that_the_kernel_refuses_keeps_no_container_from_joining(host: OneHost, store: SqliteStore) -> None:
+    """An MTU below 1280 leaves the device without IPv6, and another host's IPv6 endpoint cannot be entered."""
+    host.create_network("n1", vni="42", mtu="1200")
+    there = ip_address("fd00::9")
+    store.commit(
+        [],
+        [
+            Put(keys.member("blue", "b"), codec.encode_member(Member("blue", "b", ip_address("192.0.2.9"), ("n2",)))),
+            Put(
+                keys.endpoint("blue", there),
+                codec.encode_endpoint(Endpoint("blue", there, derive_mac("blue", there), "b", "e9")),
+            ),
+        ],
+    )
+    wait_until(lambda: host.loop.status()[0]["trouble"] is not None)
+    host.create_endpoint("n1", "e1", "10.0.0.2/24")
+    host.service.join("n1", "e1", "")
+    assert "sle-e1" in devices(host)
+    assert host.loop.status()[0]["pending"] == 1
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -173,6 +173,7 @@ class Loop:
             _tell(job.overlay, work)
             report = job.overlay.sync()
             self._note_device(following, report)
+            following.finished(work.generation)  # the device is there: an entry of another host's keeps nobody waiting
             _demand_all_written(name, report)
         except SpanlanError as error:
             self._put_off(job, work.generation, error)
@@ -185,7 +186,6 @@ class Loop:
             job.pause = job.due = 0.0
             self._metrics.sync_passed(self._clock() - begun)
             self._metrics.written("overlay", report.written + report.dropped)
-            following.finished(work.generation)
         self._metrics.set_pending(name, job.overlay.neighbours.pending + job.overlay.fdb.pending)
 
     def _note_device(self, following: Following, report: SyncReport) -> None:
