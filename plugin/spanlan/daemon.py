@@ -70,7 +70,7 @@ class Daemon:
             host=me,
             default_pools=parse_default_pools(settings.default_pools),
             host_networks=facts.networks,
-            unsettled=lambda release: self._records.owe(releasing(release)),
+            unsettled=lambda release: self._debts.owe(releasing(release)),
         )
         self._networks = Networks(
             me=me,

@@ -98,6 +98,22 @@ class TestDebts:
         assert [debt["address"] for debt in paid] == ["10.0.0.1"]
         assert reopen().debts() == []
 
+    def test_what_is_owed_while_the_store_is_there_is_made_up_for_without_another_request(
+        self, reopen: Callable[[], Records]
+    ) -> None:
+        """Of a claim whose answer was lost nothing else may ever be heard, neither from dockerd nor from the store."""
+        records = reopen()
+        debts, paid = self.paying(records, [])
+        debts.start()
+        try:
+            ends_at = time.monotonic() + 10
+            debts.owe({"what": "address", "address": "10.0.0.1"})
+            while not paid and time.monotonic() < ends_at:
+                time.sleep(0.01)
+        finally:
+            debts.stop()
+        assert [debt["address"] for debt in paid] == ["10.0.0.1"]
+
     def test_while_the_store_is_away_nothing_is_struck_out(self, reopen: Callable[[], Records]) -> None:
         records = reopen()
         records.owe({"what": "address", "address": "10.0.0.1"})

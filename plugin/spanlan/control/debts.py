@@ -61,8 +61,12 @@ class Debts:
             self._pay(debt)
         except (Retry, Broken) as error:
             log.warning("remembered for later: %s (%s)", _text(debt), error)
-            self._records.owe(debt)
-            self.pay_soon()
+            self.owe(debt)
+
+    def owe(self, debt: Debt) -> None:
+        """Write a removal down, and see to it that it is made up for also if nobody ever asks for anything again."""
+        self._records.owe(debt)
+        self.pay_soon()
 
     def pay_all(self) -> None:
         """Pay what is owed, oldest first.  Raises Retry if the store is away (still)."""
