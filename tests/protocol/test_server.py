@@ -274,13 +274,13 @@ def test_an_error_keeps_the_connection_open(door):
 
 
 def test_a_handler_that_hangs_is_answered_by_the_deadline(open_door, stuck, caplog):
-    door = open_door(driver=stuck, limit=0.3)
+    door = open_door(driver=stuck, limit=1.0)
     prepare(stuck, door.path)
     begun_at = time.monotonic()
     reply = call(door.path, "NetworkDriver.Join", JOIN)
-    assert 0.3 <= time.monotonic() - begun_at < 2.0
+    assert 1.0 <= time.monotonic() - begun_at < 10.0
     assert reply.status == 200
-    assert "NetworkDriver.Join was not finished within 0.3 s" in reply.error
+    assert "NetworkDriver.Join was not finished within 1 s" in reply.error
     assert "it waits in spanlan." in reply.error
     assert "StuckDriver" not in reply.error
     assert "let_go.wait" in caplog.text
@@ -296,7 +296,7 @@ def test_whoever_waits_further_in_knows_the_deadline_and_says_it_better(open_doo
             threading.Event().wait(deadline.remaining(60))
             raise Retry("etcd at h1:2379 does not answer")
 
-    door = open_door(driver=WaitingDriver(), limit=0.3)
+    door = open_door(driver=WaitingDriver(), limit=4.0)  # of which it gets 3.8
     assert call(door.path, "NetworkDriver.Leave", IDS).error == "etcd at h1:2379 does not answer"
     assert door.outcomes("NetworkDriver.Leave") == ["retry"]
 
@@ -316,7 +316,7 @@ def test_stuck_handlers_hold_up_nobody_while_there_are_workers(open_door, stuck)
 
 
 def test_when_every_worker_is_stuck_the_rest_are_told_so_and_fixed_answers_still_come(open_door, stuck):
-    door = open_door(driver=stuck, limit=1.0, size=2, line=1)
+    door = open_door(driver=stuck, limit=4.0, size=2, line=1)
     prepare(stuck, door.path)
     with ThreadPoolExecutor(4) as pool:
         joins = [pool.submit(call, door.path, "NetworkDriver.Join", JOIN) for _ in range(2)]
@@ -326,10 +326,10 @@ def test_when_every_worker_is_stuck_the_rest_are_told_so_and_fixed_answers_still
         wait_until(lambda: len(door.workers._waiting) == 1)
         begun_at = time.monotonic()
         assert "was not begun: all 2 workers are busy" in call(door.path, "NetworkDriver.Leave", IDS).error
-        assert time.monotonic() - begun_at < 0.5
+        assert time.monotonic() - begun_at < 2.0
         assert door.outcomes("NetworkDriver.Leave") == ["busy"]
         assert call(door.path, "NetworkDriver.GetCapabilities").body["Scope"] == "local"
-        assert "was not begun within 1 s: all 2 workers are busy" in in_line.result().error
+        assert "was not begun within 4 s: all 2 workers are busy" in in_line.result().error
         assert all("was not finished" in join.result().error for join in joins)
     # Their places are taken until they end; then all is well again.
     stuck.let_go.set()

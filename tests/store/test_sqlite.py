@@ -279,7 +279,7 @@ def test_a_locked_file_is_retry_within_the_deadline(store: SqliteStore, path: Pa
         began = time.monotonic()
         with deadline.within(0.3), pytest.raises(Retry, match=f"{path} is locked.*fuser"):
             store.commit([], [Put("/a", b"2")])
-        assert 0.2 < time.monotonic() - began < 1.5
+        assert 0.2 < time.monotonic() - began < 4
         # readers are not held up
         entry = store.get("/a")
         assert entry is not None
