@@ -77,7 +77,7 @@ def test_links_that_change_and_go_are_seen(namespace, device):
 
 def test_what_the_kernel_says_again_when_a_child_comes_and_goes_can_be_told_from_a_change(namespace, device):
     with Monitor() as monitor:
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         namespace.command("ip", "link", "set", "sep0", "up")
         Links().delete("sep0")
         again = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
@@ -100,7 +100,7 @@ def test_what_the_kernel_says_again_when_a_child_comes_and_goes_can_be_told_from
 )
 def test_each_setting_of_a_link_makes_a_difference_when_it_is_changed(namespace, device, by_hand):
     with Monitor() as monitor:
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         before = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device][-1]
         namespace.command(*by_hand)
         after = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
@@ -108,7 +108,7 @@ def test_each_setting_of_a_link_makes_a_difference_when_it_is_changed(namespace,
 
 
 def test_a_link_that_is_moved_to_a_container_is_gone(namespace, device, new_namespace):
-    child = Links().make_macvlan(CHILD)
+    child = Links().make_child(CHILD)
     with Monitor() as monitor:
         new_namespace().take("sep0", of=namespace)
         assert LinkGone(child, "sep0") in all_events(monitor)

@@ -213,13 +213,13 @@ def test_a_link_made_for_an_endpoint_that_is_gone_meanwhile_is_removed(
     """dockerd gave up on a slow Join and has deleted the endpoint; nobody else would remove the link."""
     host.create_network("n1", vni="42")
     host.create_endpoint("n1", "e1", "10.0.0.2/24")
-    make = host.links.make_macvlan
+    make = host.links.make_child
 
     def slow_make(link: MacvlanLink) -> int:
         host.service.delete_endpoint("n1", "e1")
         return make(link)
 
-    monkeypatch.setattr(host.links, "make_macvlan", slow_make)
+    monkeypatch.setattr(host.links, "make_child", slow_make)
     with pytest.raises(Gone, match="deleted"):
         host.service.join("n1", "e1", "")
     assert devices(host) == ["slx-42"]

@@ -16,11 +16,11 @@ _QUESTIONS = re.compile(r"\bARP\b|neighbor (solicitation|advertisement)|router (
 
 
 class Capture:
-    """Everything that crosses ``eth0`` of a host, from the moment this object is made."""
+    """Everything that crosses ``eth0`` of a host, from the moment this object is made; ``more`` words for tcpdump."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *more: str) -> None:
         # tcpdump that sheds its rights would outlive us: the kernel takes a process off our leash when it does that.
-        self._process: subprocess.Popen[str] = host.popen(["tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0"])
+        self._process: subprocess.Popen[str] = host.popen(["tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0", *more])
         self._lines: list[str] = []
         assert self._process.stderr is not None
         said = [self._process.stderr.readline() for _ in range(2)]
@@ -51,8 +51,8 @@ class Capture:
 
 
 @contextmanager
-def capture(host: Host) -> Iterator[Capture]:
-    running = Capture(host)
+def capture(host: Host, *more: str) -> Iterator[Capture]:
+    running = Capture(host, *more)
     try:
         yield running
     finally:

@@ -78,7 +78,7 @@ class Endpoints:
             raise Retry(f"segment {network.segment.name} is not set up on this host yet: {why}")
         handover = self._handover(network, endpoint)
         deadline.check()  # a link that is made after dockerd was told "no" is deleted by nobody
-        self._links.make_macvlan(handover.link)
+        self._links.make_child(handover.link)
         if self._records.endpoint(endpoint_id) is None:
             self._links.delete(handover.link.name)
             raise Gone(f"endpoint {endpoint_id} was deleted while its link was made")

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from spanlan.errors import Broken, Gone, Refuse, Retry
-from spanlan.lab import image, removal, requirements
+from spanlan.lab import commands, image, removal, requirements
 from spanlan.lab.host import Equipment, Host
 from spanlan.lab.lan import Etcd, Lan
 from spanlan.lab.lock import exclusive, is_held
@@ -171,7 +171,7 @@ class Lab:
         self._progress(f"{host.name} is up: {host.address}, {host.address6}, storage driver {host.storage_driver}")
 
     def _on_all(self, work: Callable[[Host], None]) -> None:
-        with ThreadPoolExecutor(max_workers=8) as pool:
+        with ThreadPoolExecutor(max_workers=1 if commands.slowness() > 1 else 8) as pool:
             for _ in pool.map(work, self.hosts):
                 pass
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from spanlan.model.address import IPAddress
+from spanlan.model.address import IPAddress, IPNetwork
 from spanlan.model.mac import Mac
 
 
@@ -28,17 +28,123 @@ class VxlanLink:
 
 
 @dataclass(frozen=True, slots=True)
-class MacvlanLink:
-    """A macvlan child (mode bridge) of ``parent``: the link that a container gets.
+class VlanLink:
+    """A VLAN sub-interface of a NIC (IEEE 802.1Q), made on demand and shared by all networks that name it.
 
-    It is handed over to the sandbox at Join and comes back under the same name between Leave and DeleteEndpoint.
+    ``protocol``: ``802.1q``, or ``802.1ad`` for the outer tag of QinQ.  ``egress_qos``: pairs of the packet's priority
+    and the priority bits (PCP, 0 to 7) that go on the wire.
     """
 
     name: str
     alias: str
     parent: str
-    mac: Mac
+    vlan: int
+    protocol: str = "802.1q"
+    egress_qos: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IsolatedLink:
+    """A link that leads nowhere: the parent of a network that names none, so that it stays on this host.
+
+    ``mtu`` in bytes: what its children get, unless they ask for less.
+    """
+
+    name: str
+    alias: str
+    mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A link of the host's own that a network uses as parent: looked at, never changed."""
+
+    name: str
+
+
+ParentLink = VlanLink | IsolatedLink | Nic
+
+
+@dataclass(frozen=True, slots=True)
+class MacvlanLink:
+    """A macvlan child of ``parent``: the link that a container gets.
+
+    It is handed over to the sandbox at Join and comes back under the same name between Leave and DeleteEndpoint.
+    ``mode``: bridge, private, vepa or passthru.  ``mac``: None takes a random one; with passthru it must be None,
+    because there the child's MAC and the parent's are one.  ``mtu`` in bytes; None takes the parent's.
+    """
+
+    name: str
+    alias: str
+    parent: str
+    mac: Mac | None
+    mtu: int | None
+    mode: str = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class IpvlanLink:
+    """An ipvlan child of ``parent``, handed over as a macvlan child is; it has its parent's MAC.
+
+    ``mode`` (l2, l3, l3s) and ``flag`` (bridge, private, vepa) belong, in the kernel, to the parent: a child that asks
+    for others changes them for all.  ``mtu`` in bytes; None takes the parent's.
+    """
+
+    name: str
+    alias: str
+    parent: str
+    mode: str
+    flag: str
+    mtu: int | None
+
+
+ChildLink = MacvlanLink | IpvlanLink
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What there is to know of a NIC before children are put on it.
+
+    ``name``: its present one, also if it was asked for by an alternative name.  ``kind``: the kernel's word (vlan,
+    bridge, dummy, veth …), empty for hardware.  ``up``: as the host's administrator set it; ``carrier``: whether there
+    is a cable, a peer.  ``ethernet``: whether its frames have MAC addresses.  ``master``: the bridge or bond that the
+    link is a port of.  ``below``: the link under it, of a VLAN, macvlan or ipvlan link.  ``vlan`` and
+    ``vlan_protocol`` (802.1q, 802.1ad): of a VLAN link.  ``children``: kind (macvlan, ipvlan) and mode of links that
+    sit on it already, also of those that were handed over to containers; ``ipvlan_flag``: of the parent, if it has
+    ipvlan children.  ``ours``: made by spanlan.
+    """
+
+    name: str
+    index: int
+    kind: str
     mtu: int
+    up: bool
+    loopback: bool
+    wireless: bool
+    master: str | None
+    vlan: int | None
+    children: frozenset[tuple[str, str]]
+    ipvlan_flag: str | None = None
+    mac: Mac | None = None
+    carrier: bool = True
+    ethernet: bool = True
+    below: str | None = None
+    vlan_protocol: str | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnLink:
+    """Where a route leads that needs no next hop: its destination is on the link ``interface``.
+
+    ``source``: the host's own address that its packets to there start from; None for the kernel's choice.
+    """
+
+    interface: str
+    source: IPAddress | None = None
+
+
+NextHop = IPAddress | OnLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +161,26 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class StaticRoute:
+    """A route inside the sandbox; without ``via`` the destination is on the link itself (RouteType 1)."""
+
+    destination: IPNetwork
+    via: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handover:
     """What Join gives to dockerd: a link, how to name it inside the sandbox, and what the sandbox needs beside it.
 
-    ``gateway``: none makes dockerd add a leg on ``docker_gwbridge`` (unless the network is internal).
+    ``gateway``: none makes dockerd add a leg on ``docker_gwbridge`` (unless the network is internal, or
+    ``disable_gateway_service`` says that none is wanted).
     """
 
-    link: MacvlanLink
+    link: ChildLink
     prefix: str = "eth"
     gateway: IPAddress | None = None
     gateway6: IPAddress | None = None
+    routes: tuple[StaticRoute, ...] = ()
     disable_gateway_service: bool = False
 
 

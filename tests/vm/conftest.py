@@ -1,0 +1,67 @@
+"""The vm world: what lies in ``inside`` runs in a guest with Debian's kernel, in one boot.
+
+``VM=off`` runs it on this machine's kernel instead.  (``VM=inside`` is what the guest's own pytest gets.)
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vm.remote import RemoteRun
+
+INSIDE = Path(__file__).with_name("inside")
+MODES = {"", "on", "off", "inside"}
+_remote = pytest.StashKey[RemoteRun]()
+
+
+def is_for_the_guest(item: pytest.Item) -> bool:
+    return os.environ.get("VM", "on") in {"", "on"} and item.path.is_relative_to(INSIDE)
+
+
+def pytest_configure() -> None:
+    if os.environ.get("VM", "on") not in MODES:
+        raise pytest.UsageError(f"VM={os.environ['VM']}: must be on or off")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_for_the_guest(item):
+            item.add_marker(pytest.mark.timeout(0))  # the guest has its own bounds, and needs long
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Run a test for the guest by asking the guest, which is started for the first one and runs all of them."""
+    if not is_for_the_guest(item):
+        return None
+    session = item.session
+    if _remote not in session.stash:
+        items = [item for item in session.items if is_for_the_guest(item)]
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        session.stash[_remote] = RemoteRun(session.config, items, lambda text: reporter.write_line(f"guest: {text}"))
+    remote = session.stash[_remote]
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in remote.reports(item):
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
+    """See the guest off, and fail if it ended otherwise than by running its tests."""
+    try:
+        result = yield
+    except BaseException:  # Ctrl-C, or enough failures
+        if _remote in session.stash:
+            session.stash[_remote].abandon()
+        raise
+    if _remote in session.stash:
+        trouble = session.stash[_remote].finish()
+        if trouble:
+            raise pytest.UsageError(trouble)
+    return result
