@@ -102,6 +102,18 @@ ChildLink = MacvlanLink | IpvlanLink
 
 
 @dataclass(frozen=True, slots=True)
+class HostLink:
+    """A child of our own beside those of the containers, through which the host reaches them and they the host.
+
+    The kernel lets no packet pass between a parent and its children, so the host needs a child like theirs.
+    ``addresses``: at most one a family; they belong to the host alone (prefix length 32 or 128) and bring no route.
+    """
+
+    child: ChildLink
+    addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Parent:
     """What there is to know of a NIC before children are put on it.
 
@@ -161,6 +173,35 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class LanGround:
+    """What a segment on the physical LAN stands on in this host's kernel.
+
+    ``links``: at least one, in the order in which they stand on each other (two VLAN links for QinQ); the last carries
+    the children.  ``host``: the host's own child, if it takes part.  ``routed``: the subnets in which routes with our
+    protocol number are this segment's alone; empty if it needs none.
+    """
+
+    links: tuple[ParentLink, ...]
+    host: HostLink | None = None
+    routed: tuple[IPNetwork, ...] = ()
+
+
+Ground = VxlanLink | LanGround
+
+
+@dataclass(slots=True)
+class Wanted:
+    """Entries that a segment wants from now on, by their keys in the kernel; None: no such entry (any more).
+
+    ``neighbours`` and ``fdb`` are a tunnel's, ``routes`` (to single addresses) those of a segment on the LAN.
+    """
+
+    neighbours: dict[IPAddress, Mac | None] = field(default_factory=dict)
+    fdb: dict[Mac, IPAddress | None] = field(default_factory=dict)
+    routes: dict[IPAddress, NextHop | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class StaticRoute:
     """A route inside the sandbox; without ``via`` the destination is on the link itself (RouteType 1)."""
 
@@ -194,11 +235,39 @@ class Underlay:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
-    """How this host takes part in a segment: the choices that each host makes for itself."""
+class TunnelAttachment:
+    """How this host takes part in a VXLAN segment: the choices that each host makes for itself."""
 
     interface: str
     vtep: IPAddress
     ttl: int = 0
     tos: int = 0
     udp_csum: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LanAttachment:
+    """How this host takes part in a segment on the physical LAN.
+
+    ``parent``: the link that carries the children.  ``links``: those of our own under them (a VLAN, two for QinQ, or an
+    isolated link); empty if the parent is the host's.  ``mode`` and ``flag``: of the children, in the kernel's words.
+    ``mtu``: of the children in bytes; None takes the parent's.  ``next_hops``: the host's addresses on the parent, by
+    which the others route to its containers (at most one a family).  ``host_addresses``: of the host's own child.
+    """
+
+    parent: str
+    links: tuple[VlanLink | IsolatedLink, ...]
+    kind: str
+    mode: str
+    flag: str = ""
+    mtu: int | None = None
+    next_hops: tuple[IPAddress, ...] = ()
+    host_addresses: tuple[IPAddress, ...] = ()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether nothing leaves this host."""
+        return any(isinstance(link, IsolatedLink) for link in self.links)
+
+
+Attachment = TunnelAttachment | LanAttachment
