@@ -4,21 +4,26 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from spanlan import deadline, drivers
 from spanlan.control.debts import Debts
 from spanlan.control.following import Following
+from spanlan.control.host_access import HostAccess
 from spanlan.control.peers import Peers
 from spanlan.control.records import Debt, Records
+from spanlan.control.releases import releasing
 from spanlan.control.segments import Segments
-from spanlan.drivers.base import Driver
+from spanlan.control.sites import Sites
+from spanlan.drivers.base import Driver, Site
 from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.kernel.found import FoundVxlan
-from spanlan.model.cluster import Segment
-from spanlan.model.host import Attachment, Underlay
+from spanlan.model.address import IPAddress
+from spanlan.model.cluster import Segment, Tunnel
+from spanlan.model.host import Attachment, LanAttachment
 from spanlan.model.local import Network
+from spanlan.model.pool import Release
 from spanlan.model.request import NetworkPool, NetworkRequest
 
 log = logging.getLogger(__name__)
@@ -26,14 +31,25 @@ log = logging.getLogger(__name__)
 _LONGEST_WAIT = 6.0  # seconds for the segment to be in sync and in the kernel
 
 
-class Machine(Protocol):
-    """What this module must know about the host (:mod:`spanlan.kernel.facts`)."""
+class HostPlace(Protocol):
+    """Who publishes the host's own addresses on a network, as endpoints are published."""
 
-    def underlay(self, name_or_address: str | None = None) -> Underlay:
-        """The interface that carries the tunnels."""
+    def enter_host(self, network: Network) -> None:
+        """Claim them; nothing happens on a network without."""
 
-    def vxlan_devices(self) -> Sequence[FoundVxlan]:
-        """The VXLAN devices of this host, ours and others'."""
+    def leave_host(self, network: Network) -> None:
+        """Give them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A network that is to be made, as far as this host alone can tell."""
+
+    driver: Driver
+    chosen: Any
+    name: str
+    site: Site
+    request: NetworkRequest
 
 
 class Networks:
@@ -47,8 +63,9 @@ class Networks:
         segments: Segments,
         peers: Peers,
         debts: Debts,
-        machine: Machine,
-        underlay: str | None,
+        sites: Sites,
+        host_access: HostAccess,
+        host: HostPlace,
         created: Callable[[Sequence[NetworkPool], str | None], None],
     ) -> None:
         self._me = me
@@ -56,8 +73,9 @@ class Networks:
         self._segments = segments
         self._peers = peers
         self._debts = debts
-        self._machine = machine
-        self._underlay = underlay
+        self._sites = sites
+        self._host_access = host_access
+        self._host = host
         self._created = created
         self._leaving: set[str] = set()
         self._attaching = threading.Lock()
@@ -65,7 +83,7 @@ class Networks:
     def resume(self) -> None:
         """Take up again what the records say after a start: every network's segment is followed."""
         for network in self._records.networks():
-            self._follow(self._at_present_address(network))
+            self._follow(self.readdress(network))
 
     def create(self, request: NetworkRequest) -> None:
         """Attach a new network to its segment.  Done before: nothing happens.
@@ -75,11 +93,11 @@ class Networks:
         if self._records.network(request.network_id) is not None:
             return
         driver = drivers.choose(request.options)
-        chosen = driver.parse(request.options)
-        name = driver.segment_name(chosen)
-        underlay = self._machine.underlay(driver.parent(chosen) or self._underlay)
+        written = driver.parse(request.options)
+        name = driver.segment_name(written, request)
+        chosen, site = self._sites.find(driver, written)
         self._debts.pay_all()
-        network, following = self._attach(driver, chosen, name, underlay, request)
+        network, following = self._attach(_Asked(driver, chosen, name, site, request))
         try:
             if not following.wait(deadline.remaining(_LONGEST_WAIT)):
                 raise Retry(  # noqa: TRY301 - undone as whatever else fails here
@@ -90,7 +108,7 @@ class Networks:
         except BaseException:
             self._detach(network)
             raise
-        log.info("network %s attached to segment %s (VNI %d)", request.network_id[:12], name, network.segment.vni)
+        log.info("network %s attached to segment %s (%s)", request.network_id[:12], name, network.segment.mode)
 
     def delete(self, network_id: str) -> None:
         """Detach a network; the last one takes the device along, and in the cluster the segment.
@@ -108,7 +126,7 @@ class Networks:
         self._segments.leave(debt["segment"], debt["network"])
 
     def restore(self, following: Following) -> None:
-        """Write this host's membership again if the store has lost it, or has another VTEP for it.
+        """Write this host's membership again if the store has lost it, or says that it is reached otherwise.
 
         What a network that is leaving misses is not lost.
         """
@@ -118,47 +136,71 @@ class Networks:
             for each in self._records.networks()
             if each.segment.name == name and each.network_id not in self._leaving
         ]
-        vtep = following.vtep_of(self._me)
-        if not staying or vtep == following.attachment.vtep:
+        there = following.underlay_of(self._me)
+        if not staying or there == following.attachment.underlay:
             return
-        if vtep is None:
+        if there is None:
             log.warning("the store has lost this host's part in segment %s; writing it again", name)
-        self._segments.restore_member(following.segment, following.attachment.vtep, staying)
+        self._segments.restore_member(following.segment, following.attachment.underlay, staying)
         for network_id in staying:
             if self._records.network(network_id) is None or network_id in self._leaving:
                 self._segments.leave(name, network_id)  # it left while we wrote
 
-    def _attach(
-        self, driver: Driver, chosen: Any, name: str, underlay: Underlay, request: NetworkRequest
-    ) -> tuple[Network, Following]:
+    def _attach(self, asked: _Asked) -> tuple[Network, Following]:
+        request, driver, name = asked.request, asked.driver, asked.name
+        holds: list[str] = []
         with self._alone(), ExitStack() as undo:
             # Before the attempt: its answer may be lost, and the store know of a network that there never was.
             undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
-            segment = self._join(driver, chosen, name, underlay, request)
+            segment, attachment = self._join(asked)
+            undo.callback(self._give_back, holds)
+            attachment = self._with_host_access(asked, segment, attachment, holds)
             network = Network(
                 network_id=request.network_id,
                 segment=segment,
-                attachment=driver.attach(chosen, segment, underlay),
-                prefix=driver.prefix(chosen),
+                attachment=attachment,
+                prefix=driver.prefix(asked.chosen),
                 internal=request.internal,
+                pools=tuple(pool for pool in request.pools if pool.cidr.prefixlen),
+                holds=tuple(holds),
             )
             self._refuse_other_attachment(network)
             undo.callback(self._records.forget_network, request.network_id)
             self._records.remember_network(network)
+            undo.callback(self._host.leave_host, network)
+            self._host.enter_host(network)
             following = self._follow(network)
             undo.pop_all()
         return network, following
+
+    def _with_host_access(
+        self, asked: _Asked, segment: Segment, attachment: Attachment, holds: list[str]
+    ) -> Attachment:
+        """The attachment with addresses for the host itself, if the options want that."""
+        wanted = getattr(asked.chosen, "host_access", False)
+        if wanted is False or not isinstance(attachment, LanAttachment):
+            return attachment
+        named = () if wanted is True else wanted
+        for other in self._on(segment.name):
+            raise Refuse(
+                f"option host_access=true: network {other.network_id[:12]} of this host is on segment {segment.name} "
+                "already, and the host has one place on a segment; give the option when the first network is created"
+            )
+        addresses = self._host_access.hold(segment, asked.request.pools, named, holds)
+        return self._addressed(asked.driver, segment, replace(attachment, host_addresses=addresses))
 
     def _detach(self, network: Network) -> None:
         name, network_id = network.segment.name, network.network_id
         with self._attaching:
             self._leaving.add(network_id)  # so that nobody takes what is missing now for lost
             try:
+                self._host.leave_host(network)
                 self._debts.pay_or_owe(leaving(name, network_id))
+                self._give_back(network.holds)
                 self._records.forget_network(network_id)
             finally:
                 self._leaving.discard(network_id)
-            if not any(other.segment.name == name for other in self._records.networks()):
+            if not self._on(name):
                 self._peers.unfollow(name, _LONGEST_WAIT / 2)
 
     @contextmanager
@@ -171,55 +213,90 @@ class Networks:
         finally:
             self._attaching.release()
 
-    def _join(self, driver: Driver, chosen: Any, name: str, underlay: Underlay, request: NetworkRequest) -> Segment:
+    def _join(self, asked: _Asked) -> tuple[Segment, Attachment]:
+        driver, chosen, site, request = asked.driver, asked.chosen, asked.site, asked.request
+        attached: list[Attachment] = []
+
         def found() -> Segment:
-            devices = self._machine.vxlan_devices()
-            vni = chosen.vni or self._segments.free_vni([device.vni for device in devices])
-            segment = driver.propose(chosen, underlay, vni)
-            _refuse_foreign_device(segment, devices)
-            return segment
+            def free_vni() -> int:
+                return self._segments.free_vni([device.vni for device in self._sites.vxlan_devices()])
 
-        def fits(segment: Segment) -> Attachment:
-            driver.check(chosen, segment, underlay)
-            _refuse_foreign_device(segment, self._machine.vxlan_devices())
-            return driver.attach(chosen, segment, underlay)
+            return driver.propose(chosen, asked.name, site, free_vni)
 
-        return self._segments.join(
-            name,
+        def fits(segment: Segment) -> tuple[IPAddress, ...]:
+            driver.check(chosen, segment, site)
+            if segment.tunnel is not None:
+                _refuse_foreign_device(segment.tunnel, self._sites.vxlan_devices())
+            attachment = self._addressed(driver, segment, driver.attach(chosen, segment, site))
+            driver.refuse_beside(attachment, self._records.networks())
+            attached[:] = [attachment]
+            return attachment.underlay
+
+        segment = self._segments.join(
+            asked.name,
             request.network_id,
             found=found,
-            fits=lambda segment: fits(segment).vtep,
+            fits=fits,
             pools=[pool.cidr for pool in request.pools if pool.cidr.prefixlen],  # the null IPAM's has none
-            vni_given=chosen.vni is not None,
+            vni_given=getattr(chosen, "vni", None) is not None,
         )
+        return segment, attached[0]
 
-    def _at_present_address(self, network: Network) -> Network:
-        """The network with the address that its underlay has by now: a DHCP server may have given it another one."""
-        attachment = network.attachment
+    def _addressed(self, driver: Driver, segment: Segment, attachment: Attachment) -> Attachment:
+        """The attachment with the addresses that its interface has by now."""
+        return driver.readdressed(segment, attachment, self._sites.addresses(attachment.interface))
+
+    def readdress(self, network: Network) -> Network:
+        """The network with the addresses that its interface has by now: a DHCP server may have given it another one.
+
+        What has changed is remembered, and the network's segment follows it.
+        """
+        driver, segment = drivers.DRIVERS[network.segment.mode], network.segment
         try:
-            addresses = self._machine.underlay(attachment.interface).addresses
+            attachment = self._addressed(driver, segment, network.attachment)
         except SpanlanError as error:
-            log.warning("segment %s: its underlay is not ready: %s", network.segment.name, error)
+            log.warning("segment %s: its interface is not ready: %s", segment.name, error)
             return network
-        present = [address for address in addresses if address.version == attachment.vtep.version]
-        if attachment.vtep in present or not present:
+        if attachment == network.attachment:
             return network
-        log.warning("segment %s: its VTEP moves from %s to %s", network.segment.name, attachment.vtep, present[0])
-        moved = replace(network, attachment=replace(attachment, vtep=present[0]))
+        log.warning(
+            "segment %s: this host is reached by %s now (it was %s)",
+            segment.name,
+            ", ".join(map(str, attachment.underlay)) or "nothing",
+            ", ".join(map(str, network.attachment.underlay)) or "nothing",
+        )
+        moved = replace(network, attachment=attachment)
         self._records.remember_network(moved)
+        following = self._peers.following(segment.name)
+        if following is not None:
+            following.reattach(following.segment, attachment)
+            self._peers.mark(segment.name)
         return moved
 
+    def _give_back(self, holds: Sequence[str]) -> None:
+        for hold in holds:
+            self._debts.pay_or_owe(releasing(Release(hold)))
+
+    def _on(self, segment: str) -> list[Network]:
+        """The networks of this host on a segment."""
+        return [network for network in self._records.networks() if network.segment.name == segment]
+
     def _refuse_other_attachment(self, network: Network) -> None:
-        for other in self._records.networks():
-            if other.segment.name == network.segment.name and other.attachment != network.attachment:
+        for other in self._on(network.segment.name):
+            if other.attachment != network.attachment:
                 raise Refuse(
                     f"network {other.network_id[:12]} of this host is on segment {network.segment.name} with other "
-                    "values of parent, ttl, tos or udp_csum, and both share one device: give the same values"
+                    f"values ({_differences(other.attachment, network.attachment)}), and both share its links: give "
+                    "the same values, or choose another segment with -o segment=NAME"
                 )
 
     def _follow(self, network: Network) -> Following:
         driver = drivers.DRIVERS[network.segment.mode]
-        return self._peers.follow(Following(network.segment, network.attachment, driver, self._me))
+        following = self._peers.follow(Following(network.segment, network.attachment, driver, self._me))
+        if following.segment != network.segment:  # it has got subnets since the first network of this host
+            following.reattach(network.segment, network.attachment)
+            self._peers.mark(network.segment.name)
+        return following
 
 
 def leaving(segment: str, network_id: str) -> Debt:
@@ -227,10 +304,21 @@ def leaving(segment: str, network_id: str) -> Debt:
     return {"what": "network", "segment": segment, "network": network_id}
 
 
-def _refuse_foreign_device(segment: Segment, devices: Sequence[FoundVxlan]) -> None:
+def _differences(there: Attachment, here: Attachment) -> str:
+    """Where two attachments of one segment differ, as names of options and values."""
+    if type(there) is not type(here):
+        return "mode"
+    return ", ".join(
+        f"{field.name} {getattr(there, field.name)} instead of {getattr(here, field.name)}"
+        for field in fields(there)
+        if getattr(there, field.name) != getattr(here, field.name)
+    )
+
+
+def _refuse_foreign_device(tunnel: Tunnel, devices: Sequence[FoundVxlan]) -> None:
     for device in devices:
-        if not device.ours and device.vni == segment.vni and device.port == segment.port:
+        if not device.ours and device.vni == tunnel.vni and device.port == tunnel.port:
             raise Refuse(
-                f"VNI {segment.vni} on port {segment.port} is taken on this host by {device.name}, which is not ours: "
+                f"VNI {tunnel.vni} on port {tunnel.port} is taken on this host by {device.name}, which is not ours: "
                 "create the segment with another -o vni= or -o vxlan_port=, or remove that device"
             )

@@ -64,6 +64,13 @@ def underlay(name_or_address: str | None = None) -> Underlay:
     return Underlay(interface=link.name, mtu=link.mtu, addresses=tuple(addresses))
 
 
+def addresses(interface: str) -> tuple[IPAddress, ...]:
+    """The addresses of this host on an interface to which other hosts could send; none if it is not there."""
+    with netlink.open_routes(f"list the addresses of {interface}") as routes:
+        indices = routes.link_lookup(ifname=interface)
+        return tuple(address for index, address in _addresses(routes) if index in indices)
+
+
 def vxlan_devices() -> list[FoundVxlan]:
     """All VXLAN devices of this namespace, whoever made them.
 

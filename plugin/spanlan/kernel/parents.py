@@ -33,6 +33,13 @@ def name_of(index: int) -> str | None:
         return None
 
 
+def names() -> list[str]:
+    """The names of the links that could be parents, for messages: what is neither the loopback nor ours."""
+    with netlink.open_routes("list the links") as routes:
+        links = netlink.whole_dump(lambda: map(read_link, routes.get_links()))
+    return sorted(link.name for link in links if not (link.ours or link.name == "lo"))
+
+
 def default_parent() -> Parent:
     """The link that the default route points to.  Raises Refuse if there is none."""
     with netlink.open_routes("find the parent") as routes:

@@ -178,15 +178,29 @@ class LanGround:
 
     ``links``: at least one, in the order in which they stand on each other (two VLAN links for QinQ); the last carries
     the children.  ``host``: the host's own child, if it takes part.  ``routed``: the subnets in which routes with our
-    protocol number are this segment's alone; empty if it needs none.
+    protocol number are this segment's alone; empty if it needs none.  ``subnets``: routes to whole subnets.
     """
 
     links: tuple[ParentLink, ...]
     host: HostLink | None = None
     routed: tuple[IPNetwork, ...] = ()
+    subnets: tuple[tuple[IPNetwork, NextHop], ...] = ()
 
 
 Ground = VxlanLink | LanGround
+
+
+def main_link(ground: Ground) -> str:
+    """The name of the link that the children sit on."""
+    return ground.name if isinstance(ground, VxlanLink) else ground.links[-1].name
+
+
+def own_links(ground: Ground) -> tuple[str, ...]:
+    """The names of the links that are made for a segment: not those of the host."""
+    if isinstance(ground, VxlanLink):
+        return (ground.name,)
+    links = tuple(link.name for link in ground.links if not isinstance(link, Nic))
+    return links if ground.host is None else (*links, ground.host.child.name)
 
 
 @dataclass(slots=True)
@@ -214,7 +228,8 @@ class Handover:
     """What Join gives to dockerd: a link, how to name it inside the sandbox, and what the sandbox needs beside it.
 
     ``gateway``: none makes dockerd add a leg on ``docker_gwbridge`` (unless the network is internal, or
-    ``disable_gateway_service`` says that none is wanted).
+    ``disable_gateway_service`` says that none is wanted).  ``announced``: whether neighbours on the LAN must be told
+    that the addresses are here now.
     """
 
     link: ChildLink
@@ -223,6 +238,7 @@ class Handover:
     gateway6: IPAddress | None = None
     routes: tuple[StaticRoute, ...] = ()
     disable_gateway_service: bool = False
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +260,11 @@ class TunnelAttachment:
     tos: int = 0
     udp_csum: bool = True
 
+    @property
+    def underlay(self) -> tuple[IPAddress, ...]:
+        """By what the other hosts reach the containers of this one."""
+        return (self.vtep,)
+
 
 @dataclass(frozen=True, slots=True)
 class LanAttachment:
@@ -253,6 +274,7 @@ class LanAttachment:
     isolated link); empty if the parent is the host's.  ``mode`` and ``flag``: of the children, in the kernel's words.
     ``mtu``: of the children in bytes; None takes the parent's.  ``next_hops``: the host's addresses on the parent, by
     which the others route to its containers (at most one a family).  ``host_addresses``: of the host's own child.
+    ``beyond``: the subnets of the segment in which the host has no address, and which it reaches by that child alone.
     """
 
     parent: str
@@ -263,6 +285,17 @@ class LanAttachment:
     mtu: int | None = None
     next_hops: tuple[IPAddress, ...] = ()
     host_addresses: tuple[IPAddress, ...] = ()
+    beyond: tuple[IPNetwork, ...] = ()
+
+    @property
+    def interface(self) -> str:
+        """The link whose addresses are this host's on the segment."""
+        return self.parent
+
+    @property
+    def underlay(self) -> tuple[IPAddress, ...]:
+        """By what the other hosts reach the containers of this one; nothing where the LAN finds the way."""
+        return self.next_hops
 
     @property
     def isolated(self) -> bool:

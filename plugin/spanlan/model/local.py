@@ -13,7 +13,8 @@ from spanlan.model.request import NetworkPool
 class Network:
     """A network of this host's engine, and the segment that it attaches to.
 
-    ``pools``: the subnets as this engine was given them, with the gateways that are this network's own.
+    ``pools``: the subnets as this engine was given them, with the gateways that are this network's own.  ``holds``: ids
+    of the holds on pools that the host's own addresses on the segment were taken from.
     """
 
     network_id: str
@@ -22,6 +23,7 @@ class Network:
     prefix: str
     internal: bool
     pools: tuple[NetworkPool, ...] = ()
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

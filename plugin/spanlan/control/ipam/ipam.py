@@ -126,6 +126,27 @@ class Ipam:
         self._in_time(self._addresses.prepare_release(hold, granted))
         return _interface(granted, hold.cidr)
 
+    def hold_for_host(
+        self, cidr: IPNetwork, segment: str, wanted: IPAddress | None, holds: list[str]
+    ) -> IPAddress | None:
+        """Grant this host an address for itself: ``wanted``, or a free one; None if the pool is not one of ours.
+
+        While the pool's network is being created here, its ``--ip-range`` is kept to.  The id of the hold by which the
+        address is held is added to ``holds`` before anything is claimed; :meth:`release_pool` gives both back.
+        """
+        for space in (keys.space_of(segment), keys.space_of(None)):
+            if self._pools.read(space, cidr) is None:
+                continue
+            within = next((one.within for one in self._creating.all(space, cidr)), None)
+            hold = PoolId.new(space, cidr, within)
+            holds.append(str(hold))
+            self._pools.join(hold)
+            if wanted is None:
+                return self._automatic.claim(hold)
+            self._addresses.claim(hold, wanted)
+            return wanted
+        return None
+
     def release_address(self, pool_id: str, address: IPAddress) -> None:
         """Take an address back that was granted under ``pool_id``.  What is not held by it is left alone.
 
