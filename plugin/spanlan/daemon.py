@@ -95,7 +95,7 @@ class Daemon:
             segments=segments,
             peers=self._peers,
             debts=self._debts,
-            sites=Sites(underlay=settings.underlay, aliases=dict(settings.parents)),
+            sites=Sites(underlay=settings.underlay, aliases=dict(settings.parents or ())),
             host_access=HostAccess(me=me, ipam=ipam, segments=segments),
             host=self._endpoints,
             created=ipam.network_created,
@@ -191,11 +191,8 @@ class Daemon:
 
     def _readdress(self) -> None:
         """Tell the cluster where this host is reached, if its addresses have changed."""
-        for network in self._records.networks():
-            moved = self._networks.readdress(network)
-            following = self._peers.following(network.segment.name)
-            if following is not None and moved.attachment.underlay != following.underlay_of(self._settings.host):
-                self._networks.restore(following)
+        for following in self._networks.readdress():
+            self._networks.restore(following)
 
     def _restore(self, following: Following) -> None:
         try:

@@ -180,9 +180,9 @@ class Settings:
         default_text="where the default route points",
         help="Interface or address that carries the tunnels between hosts.",
     )
-    parents: tuple[tuple[str, str], ...] = option(
+    parents: tuple[tuple[str, str], ...] | None = option(
         parse=_parents,
-        default=(),
+        default=None,
         default_text="none",
         help="This host's own names for NICs, so that -o parent=lan works on every host: lan=eth1,storage=eth2.",
     )

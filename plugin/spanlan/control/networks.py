@@ -83,7 +83,7 @@ class Networks:
     def resume(self) -> None:
         """Take up again what the records say after a start: every network's segment is followed."""
         for network in self._records.networks():
-            self._follow(self.readdress(network))
+            self._follow(self._at_present_addresses(network))
 
     def create(self, request: NetworkRequest) -> None:
         """Attach a new network to its segment.  Done before: nothing happens.
@@ -109,6 +109,22 @@ class Networks:
             self._detach(network)
             raise
         log.info("network %s attached to segment %s (%s)", request.network_id[:12], name, network.segment.mode)
+
+    def readdress(self) -> list[Following]:
+        """Take up the addresses that this host has by now; answers with the segments that must be told so."""
+        with self._alone():  # a network that goes meanwhile must not be written down again
+            moved = {each.segment.name: self._at_present_addresses(each) for each in self._records.networks()}
+        followed = [(self._peers.following(name), network.attachment) for name, network in moved.items()]
+        elsewhere = []
+        for following, attachment in followed:
+            if following is None:
+                continue
+            if following.attachment != attachment:
+                following.reattach(following.segment, attachment)
+                self._peers.mark(following.segment.name)
+            if following.underlay_of(self._me) != attachment.underlay:
+                elsewhere.append(following)
+        return elsewhere
 
     def delete(self, network_id: str) -> None:
         """Detach a network; the last one takes the device along, and in the cluster the segment.
@@ -246,11 +262,8 @@ class Networks:
         """The attachment with the addresses that its interface has by now."""
         return driver.readdressed(segment, attachment, self._sites.addresses(attachment.interface))
 
-    def readdress(self, network: Network) -> Network:
-        """The network with the addresses that its interface has by now: a DHCP server may have given it another one.
-
-        What has changed is remembered, and the network's segment follows it.
-        """
+    def _at_present_addresses(self, network: Network) -> Network:
+        """The network with the addresses that its interface has by now: a DHCP server may have given it another one."""
         driver, segment = drivers.DRIVERS[network.segment.mode], network.segment
         try:
             attachment = self._addressed(driver, segment, network.attachment)
@@ -267,10 +280,6 @@ class Networks:
         )
         moved = replace(network, attachment=attachment)
         self._records.remember_network(moved)
-        following = self._peers.following(segment.name)
-        if following is not None:
-            following.reattach(following.segment, attachment)
-            self._peers.mark(segment.name)
         return moved
 
     def _give_back(self, holds: Sequence[str]) -> None:
