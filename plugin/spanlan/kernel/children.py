@@ -115,17 +115,24 @@ def _arguments(link: ChildLink) -> dict[str, Any]:
 
 
 def _same(found: FoundLink, link: ChildLink, parent: FoundLink) -> bool:
-    if (found.kind, found.parent, found.alias) != (_kind(link), parent.index, link.alias):
-        return False
-    if found.mtu != (link.mtu or parent.mtu):
-        return False
+    return found.mtu == (link.mtu or parent.mtu) and not fixed_differences(found, link, parent.index)
+
+
+def fixed_differences(found: FoundLink, link: ChildLink, parent: int | None) -> list[str]:
+    """How a link that was found differs from ``link`` apart from its MTU; ``parent``: the index of the right one."""
+    kind = _kind(link)
+    if found.kind != kind:
+        return [f"it is a {found.kind or 'plain'} link, not {kind}"]
+    pairs: list[tuple[str, object, object]] = [("alias", found.alias, link.alias), ("parent", found.parent, parent)]
     if isinstance(link, MacvlanLink):
-        return found.details.get("IFLA_MACVLAN_MODE") == link.mode and link.mac in {None, found.mac}
-    there = (
-        IPVLAN_MODES.get(found.details.get("IFLA_IPVLAN_MODE", 0)),
-        IPVLAN_FLAGS.get(found.details.get("IFLA_IPVLAN_FLAGS", 0)),
-    )
-    return there == (link.mode, link.flag)
+        mode = found.details.get("IFLA_MACVLAN_MODE")
+        pairs.append(("mode", mode, link.mode))
+        if link.mac is not None and found.mac != link.mac:
+            pairs.append(("MAC", format_mac(found.mac), format_mac(link.mac)))
+    else:
+        pairs.append(("mode", IPVLAN_MODES.get(found.details.get("IFLA_IPVLAN_MODE", 0)), link.mode))
+        pairs.append(("flag", IPVLAN_FLAGS.get(found.details.get("IFLA_IPVLAN_FLAGS", 0)), link.flag))
+    return [f"{word} is {there}, must be {wanted}" for word, there, wanted in pairs if there != wanted]
 
 
 # -- asked first ---------------------------------------------------------------------------------------------------

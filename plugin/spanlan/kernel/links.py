@@ -8,11 +8,11 @@ it is called.
 import logging
 
 from spanlan.errors import Refuse
-from spanlan.kernel import children, existence, isolated, netlink, vlans, vxlans
+from spanlan.kernel import children, existence, host_links, isolated, netlink, vlans, vxlans
 from spanlan.kernel.existence import EnsuredLink
 from spanlan.kernel.found import FoundLink, read_link
 from spanlan.kernel.uppers import uppers_of
-from spanlan.model.host import ChildLink, IsolatedLink, VlanLink, VxlanLink
+from spanlan.model.host import ChildLink, HostLink, IsolatedLink, VlanLink, VxlanLink
 
 __all__ = ["EnsuredLink", "Links"]
 
@@ -86,6 +86,22 @@ class Links:
         Children without a MAC of their own (ipvlan) cannot be told apart by it: they count as carried.
         """
         return children.is_carried(link)
+
+    def ensure_host_link(self, link: HostLink) -> EnsuredLink:
+        """Make the host's own child if it is not there, and put right what differs if it is: its addresses too.
+
+        Addresses come and go one by one; a link that must be another one (parent, mode) is made anew, and what hung on
+        it, such as routes, is gone then.  (What is set on it and why: :mod:`spanlan.kernel.host_links`.)
+        Raises Refuse and Retry as :meth:`make_child` does.
+        """
+        return host_links.ensure(link)
+
+    def find_host_link(self, link: HostLink) -> tuple[int | None, tuple[str, ...]]:
+        """The index of the host's own child (None if it is not there) and how it differs; changes nothing.
+
+        Raises Refuse if a foreign link has the name.
+        """
+        return host_links.find(link)
 
     def delete(self, name: str) -> bool:
         """Remove a link of ours; whether it was there.  The kernel takes about 16 ms to let a link go.

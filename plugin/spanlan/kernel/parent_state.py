@@ -1,21 +1,21 @@
 """The parent of a segment on the LAN in this host's kernel: VLAN links, an isolated link, or a NIC that is not ours.
 
-Has the shape of :class:`spanlan.kernel.overlay.OverlayState`, so that the loop treats segments of any mode alike:
-causes are told (``observe``, ``doubt``), and ``sync`` does the work.  A link of ours is mended or made anew; a foreign
-one is only looked at, and what is wrong with it is reported in words.
+The lowest part of :class:`spanlan.kernel.lan.LanState`, and of its shape: causes are told (``observe``, ``doubt``), and
+``sync`` does the work.  A link of ours is mended or made anew; a foreign one is only looked at, and what is wrong with
+it is reported in words.
 
 Not thread-safe: it belongs to the one writer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from spanlan.errors import Refuse, Retry
 from spanlan.kernel import parents
 from spanlan.kernel.existence import EnsuredLink
 from spanlan.kernel.links import Links
-from spanlan.kernel.monitor import Event, LinkChanged, LinkGone, Overrun
-from spanlan.kernel.overlay import Difference, SyncReport
+from spanlan.kernel.monitor import AddressesChanged, Event, LinkChanged, LinkGone, Overrun
+from spanlan.kernel.state import Difference, SyncReport
 from spanlan.kernel.uppers import uppers_of
 from spanlan.model.host import IsolatedLink, Nic, ParentLink, VlanLink
 
@@ -27,13 +27,13 @@ class ParentState:
     children; at least one.
     """
 
-    pending = 0  # there are no entries, only links
-
     def __init__(self, wanted: Sequence[ParentLink], links: Links | None = None) -> None:
         self._wanted = tuple(wanted)
         self._links = links or Links()
         self._indices: dict[str, int] = {}
         self._unsure = True
+        # The last that was heard of each link.  The kernel repeats it on many occasions, such as a child that comes.
+        self._heard: dict[int, LinkChanged] = {}
 
     @property
     def link(self) -> ParentLink:
@@ -58,14 +58,25 @@ class ParentState:
             self._wanted = tuple(wanted)
             self.doubt()
 
+    def concerns(self, event: Event) -> bool:
+        """Whether the event may be about one of these links.  From any thread."""
+        match event:
+            case LinkGone(interface, name) | LinkChanged(interface, name):
+                return name in self._names() or interface in self._indices.values()
+            case AddressesChanged(interface):
+                return interface == self.index
+        return isinstance(event, Overrun)
+
     def observe(self, event: Event) -> bool:
         """Take in what the monitor saw; whether there is something to sync now."""
         match event:
-            case LinkGone(interface, name) | LinkChanged(interface, name):
-                if interface in self._indices.values() or name in self._names():
+            case LinkChanged(interface):
+                if self.concerns(event) and self._heard.get(interface) != event:
+                    self._heard[interface] = event
+                    self._unsure = True
+            case LinkGone() | Overrun():
+                if self.concerns(event):
                     self.doubt()
-            case Overrun():
-                self.doubt()
             case _:
                 return False
         return self._unsure
@@ -73,10 +84,11 @@ class ParentState:
     def doubt(self) -> None:
         """Nothing is certain any more: the next sync looks at the links (also for a timer)."""
         self._unsure = True
+        self._heard.clear()
 
     # -- the tail ---------------------------------------------------------------------------------------------------
 
-    def sync(self, limit: int | None = None) -> SyncReport:  # noqa: ARG002 - the shape of OverlayState
+    def sync(self) -> SyncReport:
         """Make the links as wanted, or look whether a foreign one is there; ``reasons`` says what is wrong with it.
 
         In ``changes`` is also what others did: a NIC that is another one now took its children with it.
@@ -95,7 +107,9 @@ class ParentState:
                     f"{link.name} is another link now (index {before} -> {ensured.index}); its children went"
                 )
             flaws += ensured.flaws
-            self._indices[link.name] = ensured.index
+            self._indices = self._indices | {
+                link.name: ensured.index
+            }  # never changed in place, for other threads read it
         self._unsure = False
         return SyncReport(
             self._indices[self.link.name],
@@ -103,7 +117,7 @@ class ParentState:
             written=0,
             dropped=0,
             failed=0,
-            pending=self.pending,
+            pending=0,
             reasons=tuple(flaws),
         )
 
@@ -117,11 +131,15 @@ class ParentState:
         index = None
         for link in self._wanted:
             index, found = self._find(link)
+            if index is not None:
+                self._indices = self._indices | {link.name: index}
             differences += [self._tell(link, difference) for difference in found]
         return Difference(index, tuple(differences), ())
 
-    def remove(self) -> bool:
+    def remove(self, keep: Collection[str] = ()) -> bool:
         """Remove the links of ours on which nothing sits any more; whether the one that carried the children went.
+
+        ``keep``: names of links that stay, with all that they stand on.
 
         A VLAN link may carry other networks, and the outer link of QinQ other VLANs: whoever shares them is to ask only
         when the last network goes, and what sits on them still, here or in containers, keeps them all the same.
@@ -129,6 +147,8 @@ class ParentState:
         self.doubt()
         gone = False
         for link in reversed(self._wanted):
+            if link.name in keep:
+                break
             found = None if isinstance(link, Nic) else parents.look(link.name)
             if found is None:
                 continue
@@ -136,7 +156,7 @@ class ParentState:
                 break
             removed = self._links.delete(link.name)
             gone = gone or (removed and link is self.link)
-            self._indices.pop(link.name, None)
+            self._indices = {name: index for name, index in self._indices.items() if name != link.name}
         return gone
 
     # -- inside -----------------------------------------------------------------------------------------------------

@@ -12,190 +12,138 @@ and NetworkManager have metrics of 100 and more; in IPv4 ours win.)
 """
 
 import errno
-import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Final, TypeAlias
 
-from pyroute2.netlink.exceptions import NetlinkError
-
-from spanlan.errors import Refuse
-from spanlan.kernel import existence, netlink
+from spanlan.kernel import batches, netlink
+from spanlan.kernel.messages import AF_INET, AF_INET6
 from spanlan.kernel.parents import name_of
-from spanlan.model.address import IPNetwork, ip_address, ip_network, lies_in
-from spanlan.model.host import NextHop, OnLink
+from spanlan.kernel.route_messages import (
+    ROUTE_PROTOCOL,
+    RTM_NEWROUTE,
+    DropRoute,
+    RouteStep,
+    SetRoute,
+    Way,
+    ask_routes,
+    decode_route,
+    encode,
+)
+from spanlan.model.address import IPNetwork, lies_in
 
-ROUTE_PROTOCOL: Final = 90
-MAIN_TABLE: Final = 254  # linux/rtnetlink.h, RT_TABLE_MAIN
+__all__ = [
+    "ROUTE_PROTOCOL",
+    "DropRoute",
+    "Failure",
+    "RouteStep",
+    "SetRoute",
+    "Way",
+    "concerns",
+    "dump_routes",
+    "explain",
+    "spell",
+    "sweep_routes",
+    "write",
+]
 
-_FAMILIES: Final = {4: 2, 6: 10}  # IP version: address family
-_UNICAST: Final = 1  # RTN_UNICAST
-_SCOPE_LINK: Final = 253  # RT_SCOPE_LINK
-_ANY_SCOPE: Final = 255  # RT_SCOPE_NOWHERE, which stands for any when a route is deleted
-_METRICS: Final = {4: 0, 6: 1024}
+Failure: TypeAlias = batches.Refusal[RouteStep]
+
+_FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
+_NOT_PERMITTED: Final = frozenset({errno.EPERM, errno.EACCES})
+_NOT_THERE: Final = frozenset({errno.ESRCH, errno.ENOENT})
 _UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL})
 
 
-@dataclass(frozen=True, slots=True)
-class RoutesReport:
-    """What was done to the routes.
+def concerns(destination: IPNetwork, within: Collection[IPNetwork]) -> bool:
+    """Whether the destination lies in one of these networks."""
+    return any(lies_in(destination, network) for network in within)
 
-    ``changes``: each as text.  ``failed``: the destinations whose route is not as wanted, and why.
+
+def dump_routes(within: Collection[IPNetwork] | None = None) -> dict[IPNetwork, Way]:
+    """The routes of ours that are there, to somewhere ``within`` these networks; None: all.
+
+    Raises Retry if the table does not hold still.
     """
-
-    changes: tuple[str, ...]
-    failed: Mapping[IPNetwork, str]
-
-
-def ensure_routes(
-    wanted: Mapping[IPNetwork, NextHop], *, within: Collection[IPNetwork] | None = None, table: int = MAIN_TABLE
-) -> RoutesReport:
-    """Make our routes exactly those that are wanted; other people's are not touched.
-
-    ``within``: only routes to somewhere in these networks are ours to judge (a segment's pools, so that each segment
-    sees to its own); None: all.  A route that cannot be set is in the report and does not keep others from being set.
-    Raises Refuse for a wanted route that does not lie ``within``, Retry if the table does not hold still, Broken
-    without CAP_NET_ADMIN.
-    """
-    for destination in wanted:
-        if not _concerns(destination, within):
-            raise Refuse(f"the route to {destination} lies outside of {', '.join(map(str, within or ()))}")
-    changes = []
-    failed = {}
-    with netlink.open_routes("write the routes") as routes:
-        there = _read(routes, table, within)
-        for destination, hop in there.items():
-            if destination not in wanted:
-                _drop(routes, destination, table)
-                changes.append(f"route {destination} {_spell(hop)}: gone")
-        for destination, hop in wanted.items():
-            if there.get(destination) == hop:
+    found: dict[IPNetwork, Way] = {}
+    families = _FAMILIES.values() if within is None else {_FAMILIES[network.version] for network in within}
+    for family in families:
+        for buffer, start, length in batches.dump(ask_routes(family, 1), RTM_NEWROUTE, "read the routes"):
+            route = decode_route(buffer, start, length)
+            if route is None or route.way is None:
                 continue
-            try:
-                _put(routes, destination, hop, table, replace=destination in there)
-            except NetlinkError as error:
-                if error.code in {errno.EPERM, errno.EACCES}:
-                    raise
-                failed[destination] = _explain(routes, error, destination, hop, table)
-            else:
-                before = f"{_spell(there[destination])} -> " if destination in there else ""
-                changes.append(f"route {destination} {before}{_spell(hop)}")
-    return RoutesReport(tuple(changes), failed)
-
-
-def find_routes(*, within: Collection[IPNetwork] | None = None, table: int = MAIN_TABLE) -> dict[IPNetwork, NextHop]:
-    """The routes of ours that are there.  Raises Retry if the table does not hold still."""
-    with netlink.open_routes("read the routes") as routes:
-        return _read(routes, table, within)
-
-
-def route_differences(
-    wanted: Mapping[IPNetwork, NextHop], *, within: Collection[IPNetwork] | None = None, table: int = MAIN_TABLE
-) -> tuple[str, ...]:
-    """What :func:`ensure_routes` would do, as text; changes nothing."""
-    there = find_routes(within=within, table=table)
-    gone = [
-        f"route {destination} {_spell(hop)}: gone" for destination, hop in there.items() if destination not in wanted
-    ]
-    return tuple(gone) + tuple(
-        f"route {destination} {_spell(there[destination]) + ' -> ' if destination in there else ''}{_spell(hop)}"
-        for destination, hop in wanted.items()
-        if there.get(destination) != hop
-    )
-
-
-# -- inside --------------------------------------------------------------------------------------------------------
-
-
-def _concerns(destination: IPNetwork, within: Collection[IPNetwork] | None) -> bool:
-    return within is None or any(lies_in(destination, network) for network in within)
-
-
-def _read(routes: Any, table: int, within: Collection[IPNetwork] | None) -> dict[IPNetwork, NextHop]:
-    found: dict[IPNetwork, NextHop] = {}
-    for version, family in _FAMILIES.items():
-        for message in netlink.whole_dump(lambda family=family: routes.get_routes(family=family, table=table)):  # type: ignore[misc]
-            if message["proto"] != ROUTE_PROTOCOL or message["type"] != _UNICAST:
-                continue
-            start = message.get("RTA_DST") or ("0.0.0.0" if version == 4 else "::")  # noqa: PLR2004, S104
-            destination = ip_network(f"{start}/{message['dst_len']}")
-            if _concerns(destination, within):
-                found[destination] = _hop(message)
+            if within is None or concerns(route.destination, within):
+                found[route.destination] = route.way
     return found
 
 
-def _hop(message: Any) -> NextHop:
-    gateway = message.get("RTA_GATEWAY")
-    if gateway:
-        return ip_address(gateway)
-    source = message.get("RTA_PREFSRC")
-    index = message.get("RTA_OIF") or 0
-    return OnLink(name_of(index) or str(index), ip_address(source) if source else None)
+def write(steps: Sequence[RouteStep]) -> list[Failure]:
+    """Carry out ``steps``, in order; returns those that failed.  Dropping what is not there is no failure.
+
+    Raises Broken without CAP_NET_ADMIN, Retry if the kernel cannot answer.
+    """
+    failures: list[Failure] = []
+    if not steps:
+        return failures
+    for refusal in batches.write(encode, steps, "write the routes"):
+        if refusal.errno in _NOT_PERMITTED:
+            raise netlink.explain(refusal.errno, refusal.reason, "write the routes")
+        if refusal.errno not in _NOT_THERE or isinstance(refusal.step, SetRoute):
+            failures.append(refusal)
+    return failures
 
 
-def _put(routes: Any, destination: IPNetwork, hop: NextHop, table: int, *, replace: bool) -> None:
-    arguments: dict[str, Any] = {}
-    if isinstance(hop, OnLink):
-        index = existence.index_of(hop.interface)
-        if index is None:
-            raise NetlinkError(errno.ENODEV, f"there is no interface {hop.interface}")
-        arguments["oif"] = index
-        if destination.version == 4:  # noqa: PLR2004
-            arguments["scope"] = _SCOPE_LINK
-        if hop.source is not None:
-            arguments["prefsrc"] = str(hop.source)
-    else:
-        arguments["gateway"] = str(hop)
-    routes.route("replace" if replace else "add", **_key(destination, table), **arguments)
+def sweep_routes(keep: Collection[IPNetwork]) -> tuple[str, ...]:
+    """Drop the routes of ours to anywhere but ``keep``: remnants of segments that nobody wants; what went, as text."""
+    found = {destination: way for destination, way in dump_routes().items() if not concerns(destination, keep)}
+    failed = {failure.step.destination for failure in write([DropRoute(destination) for destination in found])}
+    return tuple(
+        f"route {destination} {spell(way)}: gone" for destination, way in found.items() if destination not in failed
+    )
 
 
-def _drop(routes: Any, destination: IPNetwork, table: int) -> None:
-    try:
-        routes.route("del", scope=_ANY_SCOPE, **_key(destination, table))
-    except NetlinkError as error:
-        if error.code not in {errno.ESRCH, errno.ENOENT}:
-            raise
+# -- in words ------------------------------------------------------------------------------------------------------
 
 
-def _key(destination: IPNetwork, table: int) -> dict[str, Any]:
-    return {
-        "family": _FAMILIES[destination.version],
-        "dst": str(destination),
-        "table": table,
-        "priority": _METRICS[destination.version],
-        "proto": ROUTE_PROTOCOL,
-        "type": _UNICAST,
-    }
+def spell(way: Way) -> str:
+    """Where a route leads."""
+    if way.gateway is not None:
+        return f"via {way.gateway}"
+    if not way.interface:
+        return "on a link"
+    return f"on {name_of(way.interface) or way.interface}" + (f" from {way.source}" if way.source else "")
 
 
-def _explain(routes: Any, error: NetlinkError, destination: IPNetwork, hop: NextHop, table: int) -> str:
-    """Why a route could not be set, and what helps."""
-    what = f"route {destination} {_spell(hop)}: "
-    said = netlink.words(error) or os.strerror(error.code)
-    if error.code == errno.EEXIST:
-        other = _other(routes, destination, table)
-        return f"{what}{other} is there already: remove it, or give the network another --subnet"
-    if error.code == errno.ENODEV:
-        return f"{what}{said}"
-    if error.code == errno.ENETDOWN:
-        return f"{what}the interface is down"
-    if error.code in _UNREACHABLE and not isinstance(hop, OnLink):
+def explain(failure: Failure) -> str:
+    """Why a route is not as wanted, and what helps."""
+    step, number, said = failure
+    if isinstance(step, DropRoute):
+        return f"route {step.destination}: it stays: {said}"
+    destination, way, _ = step
+    what = f"route {destination} {spell(way)}: "
+    if number == errno.EEXIST:
+        return f"{what}{_other(destination)} is there already: remove it, or give the network another --subnet"
+    if number == errno.ENETDOWN:
+        return f"{what}the link {name_of(way.interface) or way.interface} is down"
+    if number in _UNREACHABLE and way.gateway is not None:
+        link = name_of(way.interface) or way.interface
         return (
-            f"{what}{hop} is not on a LAN with this host ({said}): hosts that share an ipvlan L3 network must be"
-            " neighbours, or a router between them must know the way"
+            f"{what}the host {way.gateway} and this one are not on one LAN, for it is in no network of {link} ({said}):"
+            " give both an address in the same subnet on their parents, or let a router between them route to the"
+            " containers"
         )
     return f"{what}{said}"
 
 
-def _other(routes: Any, destination: IPNetwork, table: int) -> str:
+def _other(destination: IPNetwork) -> str:
     """The route of somebody else to our destination, in words."""
-    for message in netlink.whole_dump(lambda: routes.get_routes(family=_FAMILIES[destination.version], table=table)):
-        if message.get("RTA_DST") == str(destination.network_address) and message["dst_len"] == destination.prefixlen:
-            return f"one {_spell(_hop(message))} (protocol {message['proto']})"
+    with netlink.open_routes("read the routes") as routes:
+        family = _FAMILIES[destination.version]
+        for message in netlink.whole_dump(lambda: routes.get_routes(family=family)):
+            if (message.get("RTA_DST"), message["dst_len"]) == (
+                str(destination.network_address),
+                destination.prefixlen,
+            ):
+                gateway = message.get("RTA_GATEWAY")
+                where = f"via {gateway}" if gateway else f"on {name_of(message.get('RTA_OIF') or 0) or 'no link'}"
+                return f"one {where} (protocol {message['proto']})"
     return "another one"
-
-
-def _spell(hop: NextHop) -> str:
-    if isinstance(hop, OnLink):
-        return f"on {hop.interface}" + (f" from {hop.source}" if hop.source else "")
-    return f"via {hop}"
