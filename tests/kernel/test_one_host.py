@@ -231,7 +231,7 @@ def test_an_underlay_that_was_renumbered_while_the_daemon_was_away_is_where_the_
 ) -> None:
     def vteps() -> list[str]:
         members = [codec.decode_member(entry) for entry in store.range(keys.members("blue")).entries]
-        return [str(member.vtep) for member in members]
+        return [str(address) for member in members for address in member.underlay]
 
     with OneHost(store, tmp_path) as host:
         host.create_network("n1", vni="42")

@@ -7,21 +7,11 @@ also reports what we wrote ourselves: that is found as wanted, and no difference
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from spanlan.control.following import Following
 from spanlan.control.loop import Loop
 from spanlan.errors import SpanlanError
-from spanlan.kernel.monitor import (
-    AddressesChanged,
-    Event,
-    FdbSeen,
-    LinkChanged,
-    LinkGone,
-    Monitor,
-    NeighbourSeen,
-    Overrun,
-)
+from spanlan.kernel.monitor import AddressesChanged, Event, LinkGone, Monitor, Overrun
 from spanlan.model.host import own_links
 
 log = logging.getLogger(__name__)
@@ -35,7 +25,7 @@ class Drift:
     def __init__(self, loop: Loop, *, addresses_changed: Callable[[], None] = lambda: None) -> None:
         self._loop = loop
         self._addresses_changed = addresses_changed
-        self._monitor = Monitor(of_interest=lambda index: bool(loop.on_link(index)))
+        self._monitor = Monitor(of_interest=lambda index: loop.of_device(index) is not None)
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
     def start(self) -> None:
@@ -63,17 +53,8 @@ class Drift:
             return
         if isinstance(event, AddressesChanged):
             self._addresses_changed()
-        for following in self._concerned(event):
+        for following in self._loop.concerned_by(event):
             if isinstance(event, LinkGone) and event.name in own_links(following.ground):
                 log.warning("segment %s: device %s was removed by somebody else", following.segment.name, event.name)
             following.saw(event)
             self._loop.mark(following.segment.name)
-
-    def _concerned(self, event: Event) -> Sequence[Following]:
-        """A tunnel has entries on its device alone; a parent on the LAN may come or go under any name."""
-        if isinstance(event, NeighbourSeen | FdbSeen):
-            return self._loop.on_link(event.interface)
-        on_lan = self._loop.on_the_lan()
-        if isinstance(event, LinkGone | LinkChanged):
-            return [*on_lan, *(one for one in self._loop.on_link(event.interface) if one not in on_lan)]
-        return on_lan

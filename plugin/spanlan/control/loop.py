@@ -8,13 +8,14 @@ with growing pauses, and compares everything again.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from spanlan.control.following import Following, Work
 from spanlan.errors import Broken, SpanlanError
 from spanlan.kernel.lan import state_of
 from spanlan.kernel.links import Links
+from spanlan.kernel.monitor import Event, FdbSeen, NeighbourSeen
 from spanlan.kernel.state import SegmentState, SyncReport
 from spanlan.metrics import Metrics, outcome_of
 from spanlan.model.host import main_link, own_links
@@ -47,7 +48,7 @@ class Loop:
         self._clock = clock
         self._wake = threading.Condition()
         self._jobs: dict[str, _Job] = {}
-        self._by_index: dict[int, tuple[Following, ...]] = {}
+        self._by_index: dict[int, Following] = {}
         self._dirty: set[str] = set()
         self._unwanted: dict[str, _Job] = {}
         self._stopping = False
@@ -92,14 +93,18 @@ class Loop:
                 self._dirty.add(segment)
                 self._wake.notify_all()
 
-    def on_link(self, index: int) -> tuple[Following, ...]:
-        """The segments that stand on the link with this interface index: several may share a parent."""
-        return self._by_index.get(index, ())  # the map is replaced, never changed: no lock is needed to read it
+    def of_device(self, index: int) -> Following | None:
+        """The segment whose VXLAN device has this interface index."""
+        return self._by_index.get(index)  # the map is replaced, never changed: no lock is needed to read it
 
-    def on_the_lan(self) -> list[Following]:
-        """The segments to which any link of the host may matter: a parent is found by its name."""
+    def concerned_by(self, event: Event) -> Sequence[Following]:
+        """The segments to which something that the kernel reports may matter."""
+        if isinstance(event, NeighbourSeen | FdbSeen):  # there are many of them, and each is about one device
+            following = self.of_device(event.interface)
+            return () if following is None else (following,)
         with self._wake:
-            return [job.following for job in self._jobs.values() if job.following.segment.tunnel is None]
+            jobs = list(self._jobs.values())
+        return [job.following for job in jobs if job.state.concerns(event)]
 
     def doubt_all(self) -> None:
         """Compare every segment with the kernel."""
@@ -168,8 +173,7 @@ class Loop:
                 self._wake.notify_all()
 
     def _forget(self, following: Following) -> None:
-        left = {index: tuple(one for one in those if one is not following) for index, those in self._by_index.items()}
-        self._by_index = {index: those for index, those in left.items() if those}
+        self._by_index = {index: other for index, other in self._by_index.items() if other is not following}
 
     def _pass(self, job: _Job) -> None:
         following = job.following
@@ -204,10 +208,11 @@ class Loop:
             for flaw in report.reasons:
                 log.warning("segment %s: %s", following.segment.name, flaw)
             following.flaws = report.reasons
-        if following not in self._by_index.get(report.index, ()):
+        # Only a device of our own: a NIC has neighbours that are none of ours.
+        if following.segment.tunnel is not None and self._by_index.get(report.index) is not following:
             with self._wake:
                 self._forget(following)
-                self._by_index = self._by_index | {report.index: (*self._by_index.get(report.index, ()), following)}
+                self._by_index = self._by_index | {report.index: following}
 
     def _put_off(self, job: _Job, generation: int, error: SpanlanError) -> None:
         if not job.pause:
