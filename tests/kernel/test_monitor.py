@@ -1,5 +1,6 @@
 """What the kernel says when somebody else changes something."""
 
+import socket
 import threading
 import time
 
@@ -15,9 +16,11 @@ from spanlan.kernel.monitor import (
     Monitor,
     NeighbourSeen,
     Overrun,
+    RouteSeen,
 )
 from spanlan.kernel.neighbours import SetNeighbour, write
-from spanlan.model.address import ip_address
+from spanlan.kernel.routes import Way
+from spanlan.model.address import ip_address, ip_network
 from spanlan.model.mac import Mac, parse_mac
 
 MAC = parse_mac("02:42:0a:2a:00:05")
@@ -133,6 +136,38 @@ def test_addresses_that_come_and_go_are_seen(namespace, address):
         assert AddressesChanged(under["ifindex"]) in all_events(monitor)
         namespace.command("ip", "addr", "del", address, "dev", "under0")
         assert AddressesChanged(under["ifindex"]) in all_events(monitor)
+
+
+@pytest.mark.parametrize(
+    ("destination", "hop", "other"),
+    [("10.43.0.0/24", "10.9.0.7", "10.9.0.8"), ("fd43::/64", "fd09::7", "fd09::8")],
+)
+def test_routes_of_ours_that_come_move_and_go_are_seen_and_those_of_others_are_not(namespace, destination, hop, other):
+    under = socket.if_nametoindex("under0")
+    there = (destination, "dev", "under0", "via")
+    with Monitor() as monitor:
+        namespace.command("ip", "route", "add", *there, hop, "proto", "90")
+        namespace.command("ip", "route", "replace", *there, other, "proto", "90")
+        namespace.command("ip", "route", "del", destination)
+        namespace.command("ip", "route", "add", *there, hop)
+        namespace.command("ip", "route", "del", destination)
+        namespace.command("ip", "route", "add", *there, hop, "proto", "90", "table", "42")
+        events = [event for event in all_events(monitor) if isinstance(event, RouteSeen)]
+    network = ip_network(destination)
+    assert events == [
+        RouteSeen(network, Way(under, ip_address(hop))),
+        RouteSeen(network, Way(under, ip_address(other))),
+        RouteSeen(network, None),
+    ]
+
+
+@pytest.mark.parametrize(("destination", "hop"), [("10.43.0.0/24", "10.9.0.7"), ("fd43::/64", "fd09::7")])
+def test_a_route_that_somebody_elses_takes_the_place_of_is_seen_to_go(namespace, destination, hop):
+    there = (destination, "dev", "under0", "via", hop)
+    namespace.command("ip", "route", "add", *there, "proto", "90")
+    with Monitor() as monitor:
+        namespace.command("ip", "route", "replace", *there, "proto", "static")
+        assert RouteSeen(ip_network(destination), None) in all_events(monitor)
 
 
 def test_entries_of_interfaces_without_interest_are_thrown_away(namespace, device):

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from spanlan.kernel import batches, netlink
 from spanlan.kernel.messages import AF_INET, AF_INET6
-from spanlan.kernel.parents import name_of
+from spanlan.kernel.parents import look, name_of
 from spanlan.kernel.route_messages import (
     ROUTE_PROTOCOL,
     RTM_NEWROUTE,
@@ -122,16 +122,22 @@ def explain(failure: Failure) -> str:
     what = f"route {destination} {spell(way)}: "
     if number == errno.EEXIST:
         return f"{what}{_other(destination)} is there already: remove it, or give the network another --subnet"
-    if number == errno.ENETDOWN:
-        return f"{what}the link {name_of(way.interface) or way.interface} is down"
+    name = name_of(way.interface) or str(way.interface)
+    if number == errno.ENETDOWN or (number in _UNREACHABLE and _is_down(name)):
+        return f"{what}the link {name} is down"
     if number in _UNREACHABLE and way.gateway is not None:
-        link = name_of(way.interface) or way.interface
         return (
-            f"{what}the host {way.gateway} and this one are not on one LAN, for it is in no network of {link} ({said}):"
+            f"{what}the host {way.gateway} and this one are not on one LAN, for it is in no network of {name} ({said}):"
             " give both an address in the same subnet on their parents, or let a router between them route to the"
             " containers"
         )
     return f"{what}{said}"
+
+
+def _is_down(name: str) -> bool:
+    """Then none of its networks is there, and the kernel says only that."""
+    found = look(name)
+    return found is not None and not found.up
 
 
 def _other(destination: IPNetwork) -> str:
