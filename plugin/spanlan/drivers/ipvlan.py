@@ -86,11 +86,12 @@ class IpvlanDriver(lan.LanDriver):
         ours = super().readdressed(segment, attachment, addresses)
         if ours.mode not in _ROUTED or ours.isolated:
             return ours
-        first: dict[int, IPAddress] = {}
-        for address in addresses:
-            if not address.is_link_local:
-                first.setdefault(address.version, address)
-        return replace(ours, next_hops=tuple(first[version] for version in sorted(first)))
+        usable = [address for address in addresses if not address.is_link_local]
+        hops: dict[int, IPAddress] = {}
+        # One that the others know already stays: the kernel may put a new address before those that are there.
+        for address in (*(hop for hop in ours.next_hops if hop in usable), *usable):
+            hops.setdefault(address.version, address)
+        return replace(ours, next_hops=tuple(hops[version] for version in sorted(hops)))
 
     def refuse_beside(self, attachment: Attachment, others: Sequence[Network]) -> None:
         """Raise Refuse if the network cannot share its parent with those that are there."""
@@ -122,7 +123,7 @@ class IpvlanDriver(lan.LanDriver):
         """In a routed segment also a route to each container of another host, by way of that host."""
         wanted = super().wanted(view, me, segment, attachment, touched)
         if _is_routed(attachment):
-            for address in touched.addresses:
+            for address in lan.addresses_within(segment, touched):
                 if (hop := _by_way_of(view, me, address)) is not None or address not in wanted.routes:
                     wanted.routes[address] = hop
         return wanted

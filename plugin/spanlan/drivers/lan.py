@@ -201,7 +201,7 @@ class LanDriver:
         return Wanted(
             routes={
                 address: self.through_host(segment, ours, address) if is_container(view, me, ours, address) else None
-                for address in touched.addresses
+                for address in addresses_within(segment, touched)
             }
         )
 
@@ -219,6 +219,8 @@ def attach(  # noqa: PLR0913 - what a child is, each by its name
     Raises Refuse for a parent that cannot carry them.
     """
     links: tuple[VlanLink | IsolatedLink, ...]
+    if chosen.vlan_qos is not None and chosen.vlan is None:
+        raise Refuse("option vlan_qos= needs a VLAN to set them in: add -o vlan=, with the NIC itself as parent")
     if nic is None:
         if chosen.vlan is not None:
             raise Refuse("option vlan= needs a NIC that carries the VLAN: add -o parent=INTERFACE")
@@ -230,6 +232,14 @@ def attach(  # noqa: PLR0913 - what a child is, each by its name
         links = parents.vlan_links(nic, chosen.vlan or (), chosen.vlan_qos or ())
         interface = links[-1].name if links else nic.name
     return LanAttachment(interface, links, kind, mode, flag, mtu=chosen.mtu)
+
+
+def addresses_within(segment: Segment, touched: Touched) -> list[IPAddress]:
+    """What was touched in the subnets that the segment has on this host: elsewhere no route is ours to set.
+
+    A network of another host may have added a subnet that no network of this host has.
+    """
+    return [address for address in touched.addresses if any(address in pool for pool in segment.pools)]
 
 
 def is_container(view: SegmentView, host: str, attachment: LanAttachment, address: IPAddress) -> bool:

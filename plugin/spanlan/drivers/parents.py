@@ -15,6 +15,7 @@ from spanlan.model.local import Network
 LONGEST_NAME = 15  # bytes of a link's name, IFNAMSIZ less the closing zero
 FIRST_VLAN, LAST_VLAN = 1, 4094  # IEEE 802.1Q-2018 section 9.6: 0 and 4095 are reserved
 HIGHEST_PRIORITY = 7  # PCP has three bits
+_CHILD_KINDS = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 
 
 def vlan_ids(text: str) -> tuple[int, ...]:
@@ -31,18 +32,18 @@ vlan_ids.values = "1 to 4094, or OUTER.INNER"  # type: ignore[attr-defined]
 
 
 def priorities(text: str) -> tuple[tuple[int, int], ...]:
-    """A parser for ``0:1,6:5``: packets of priority 0 go out with priority bits 1, those of 6 with 5."""
-    pairs = []
+    """A parser for ``0:1,6:5``: packets of priority 0 go out with priority bits 1, those of 6 with 5; sorted."""
+    pairs: dict[int, int] = {}
     for pair in text.split(","):
         inner, colon, outer = pair.partition(":")
         if not (colon and inner.isascii() and inner.isdigit() and outer.isascii() and outer.isdigit()):
             break
-        if int(outer) > HIGHEST_PRIORITY or int(inner) >= 2**32:
+        if int(outer) > HIGHEST_PRIORITY or int(inner) >= 2**32 or int(inner) in pairs:
             break
-        pairs.append((int(inner), int(outer)))
+        pairs[int(inner)] = int(outer)
     else:
-        return tuple(pairs)
-    raise ValueError("pairs FROM:TO such as 0:1,6:5, with TO from 0 to 7")
+        return tuple(sorted(pairs.items()))
+    raise ValueError("pairs FROM:TO such as 0:1,6:5, each FROM once and TO from 0 to 7")
 
 
 priorities.values = "FROM:TO,…"  # type: ignore[attr-defined]
@@ -101,8 +102,15 @@ def refuse_unfit(nic: Parent) -> None:
         raise Refuse(
             f"option parent={nic.name}: it is a port of {nic.master}, which takes its packets; name {nic.master}"
         )
-    if nic.kind in {"macvlan", "ipvlan"}:
-        raise Refuse(f"option parent={nic.name}: it is a {nic.kind} link itself; name the one below it ({nic.below})")
+    if nic.kind in _CHILD_KINDS:
+        below = f" ({nic.below})" if nic.below else ""
+        raise Refuse(f"option parent={nic.name}: it is a {nic.kind} link itself; name the one below it{below}")
+    if nic.ours:
+        instead = f" below it and the VLAN, as in -o parent={nic.below} -o vlan={nic.vlan}" if nic.vlan else ""
+        raise Refuse(
+            f"option parent={nic.name}: spanlan made that link for other networks, and removes it with them; name "
+            f"{'the' if instead else 'a'} NIC{instead}"
+        )
 
 
 def refuse_other_mtu(mtu: int | None, nic: Parent) -> None:
@@ -137,11 +145,20 @@ def refuse_other_settings(attachment: LanAttachment, others: Sequence[Network]) 
     for other in others:
         if not isinstance(other.attachment, LanAttachment):
             continue
-        for link in other.attachment.links:
-            if link.name in mine and mine[link.name] != link:
+        for there in other.attachment.links:
+            here = mine.get(there.name)
+            if not (isinstance(here, VlanLink) and isinstance(there, VlanLink)):
+                continue
+            shared = f"{here.name} is shared with network {other.network_id[:12]}"
+            if here.protocol != there.protocol:
                 raise Refuse(
-                    f"options vlan= and vlan_qos=: {link.name} is shared with network {other.network_id[:12]}, which "
-                    "has it otherwise; give the same vlan_qos"
+                    f"option vlan=: {shared}, where its tag is {there.protocol}, and it would have to be "
+                    f"{here.protocol}; choose another VLAN, or another parent"
+                )
+            if here.egress_qos != there.egress_qos:
+                raise Refuse(
+                    f"option vlan_qos=: {shared}, which has {_spell(there.egress_qos)} where this one asks for "
+                    f"{_spell(here.egress_qos)}; give the same"
                 )
 
 
@@ -149,6 +166,10 @@ def _vlan_name(below: str, vlan: int) -> str:
     """``eth0.10`` as people expect it, or a short name of our own where that would be too long for a link."""
     name = f"{below}.{vlan}"
     return name if len(name.encode()) <= LONGEST_NAME else f"slv-{_digest(below)[:6]}.{vlan}"
+
+
+def _spell(qos: Sequence[tuple[int, int]]) -> str:
+    return ",".join(f"{inner}:{outer}" for inner, outer in qos) or "none"
 
 
 def _digest(text: str) -> str:
