@@ -1,6 +1,7 @@
 """The host's own child on a parent: how it is made, mended, and what passes through it, on the real kernel."""
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from spanlan.model.host import HostLink
 
 CHILD = dataclasses.replace(MACVLAN, name="slh-blue", alias="spanlan segment=blue host", mac=None)
 HOST = HostLink(CHILD, (ip_address("10.9.0.99"), ip_address("fd09::99")))
+
+ARP = socket.htons(0x0806)  # linux/if_ether.h, ETH_P_ARP
+REPLY = b"\0\2"
 
 
 @pytest.fixture
@@ -177,19 +181,41 @@ def test_the_host_and_its_containers_reach_each_other_also_by_the_hosts_ordinary
         where.command("ping", "-c", "1", "-W", "5", address)
 
 
-def test_a_container_of_another_host_reaches_it_and_hears_the_hosts_ordinary_address_from_the_nic_alone(
-    namespace, links, new_namespace
-):
+@pytest.fixture
+def elsewhere(namespace, new_namespace):
+    """A host at the other end of the cable, while ours is strict about where packets come from."""
     Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("1")
+    other = new_namespace()
+    other.take("wire0", of=namespace)
+    for address in ("10.9.0.6/24", "10.9.0.7/24"):
+        other.command("ip", "addr", "add", address, "dev", "wire0")
+    other.command("ip", "link", "set", "wire0", "up")
+    return other
+
+
+def test_who_comes_over_the_lan_is_heard_though_the_way_back_is_another_one(namespace, links, elsewhere):
     links.ensure_host_link(HOST)
-    elsewhere = new_namespace()
-    elsewhere.take("wire0", of=namespace)
-    elsewhere.command("ip", "addr", "add", "10.9.0.6/24", "dev", "wire0")
-    elsewhere.command("ip", "link", "set", "wire0", "up")
+    mac = show(namespace, "slh-blue")["address"]
+    elsewhere.command("ip", "neigh", "add", "10.9.0.99", "lladdr", mac, "dev", "wire0")
     elsewhere.command("ping", "-c", "1", "-W", "5", "10.9.0.99")
-    elsewhere.command("ping", "-c", "1", "-W", "5", "10.9.0.1")
-    macs = {each["dst"]: each["lladdr"] for each in elsewhere.json("ip", "-j", "-4", "neigh", "show", "dev", "wire0")}
-    assert macs["10.9.0.1"] == show(namespace, "under0")["address"]
+
+
+def test_it_answers_for_the_hosts_other_addresses_only_those_whom_it_leads_to(namespace, links, elsewhere):
+    links.ensure_host_link(HOST)
+    namespace.command("ip", "route", "add", "10.9.0.7", "dev", "slh-blue")
+    nic, own = (bytes.fromhex(show(namespace, name)["address"].replace(":", "")) for name in ("under0", "slh-blue"))
+    heard = set()
+    with elsewhere.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, ARP) as ear:
+        ear.bind(("wire0", 0x0806))
+        ear.settimeout(5)
+        elsewhere.command("ping", "-c", "1", "-W", "5", "10.9.0.1")
+        elsewhere.command("ip", "neigh", "flush", "dev", "wire0")
+        elsewhere.command("ping", "-c", "1", "-W", "5", "-I", "10.9.0.7", "10.9.0.1")
+        while (own, "10.9.0.7") not in heard:  # which it was asked last
+            frame = ear.recv(64)
+            if frame[20:22] == REPLY:
+                heard.add((frame[22:28], socket.inet_ntoa(frame[38:42])))
+    assert {mac for mac, asker in heard if asker == "10.9.0.6"} == {nic}
 
 
 def test_it_goes_like_any_link_of_ours(namespace, links):
