@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spanlan.lab import commands
-from spanlan.lab.names import ETCD_ROLE, LAN, LAN_ADDRESS, LAN_ADDRESS6, Names
+from spanlan.lab.names import ETCD_ROLE, LAN, LAN_ADDRESS, LAN_ADDRESS6, LAN_MAC, Names
 from spanlan.lab.services import Service
 
 CLIENT_PORT = 2379
@@ -32,8 +32,11 @@ class Lan:
         commands.run(["ip", "netns", "add", self.netns.name])
         setup = (
             "link set lo up",
+            # A bridge without a MAC of its own takes the lowest of its ports, so another one whenever a host comes or
+            # goes, and the hosts would not reach etcd until they ask for it again.
             # With snooping and no querier, neighbour solicitations to a silent group would be dropped.
-            f"link add {LAN} type bridge mcast_snooping 0",  # and vlan_filtering 0 by default: tags pass as they are
+            # VLAN filtering is off by default: tags pass as they are.
+            f"link add {LAN} address {LAN_MAC} type bridge mcast_snooping 0",
             f"addr add {LAN_ADDRESS}/24 dev {LAN}",
             f"addr add {LAN_ADDRESS6}/64 dev {LAN} nodad",
             f"link set {LAN} up",
