@@ -37,7 +37,7 @@ from spanlan.libnetwork.app import create_app
 from spanlan.libnetwork.server import Server
 from spanlan.metrics import Metrics
 from spanlan.model.cluster import Host
-from spanlan.model.host import own_links
+from spanlan.model.host import own_links, routed_in
 from spanlan.settings import Settings
 from spanlan.store.base import Store
 from spanlan.store.locate import Credentials, open_store
@@ -172,16 +172,16 @@ class Daemon:
         """Remove links of ours that no record stands behind; if the records are new, running containers may."""
         if self._first_start:
             return
-        names: set[str] = set()
         networks = {network.network_id: network for network in self._records.networks()}
-        for network in networks.values():
-            names |= set(own_links(DRIVERS[network.segment.mode].ground(network.segment, network.attachment)))
+        grounds = [DRIVERS[each.segment.mode].ground(each.segment, each.attachment) for each in networks.values()]
+        names = {name for ground in grounds for name in own_links(ground)}
+        routed = {subnet for ground in grounds for subnet in routed_in(ground)}
         for endpoint in self._records.endpoints():
             of = networks.get(endpoint.network_id)
             if of is not None:
                 names.add(DRIVERS[of.segment.mode].handover(of, endpoint).link.name)
         try:
-            sweep(self._links, names)
+            sweep(self._links, names, routed)
         except SpanlanError as error:
             log.warning("remnants could not be removed: %s", error)
 

@@ -183,7 +183,7 @@ class Settings:
     parents: tuple[tuple[str, str], ...] | None = option(
         parse=_parents,
         default=None,
-        default_text="none",
+        default_text="",
         help="This host's own names for NICs, so that -o parent=lan works on every host: lan=eth1,storage=eth2.",
     )
     socket: Path = option(

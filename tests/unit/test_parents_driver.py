@@ -208,12 +208,12 @@ class TestUnfit:
         )
         assert attached(ipvlan, wireless).parent == "wlan0"
 
-    def test_macvlan_on_a_nic_without_macs_points_to_routed_ipvlan(self) -> None:
+    def test_a_nic_without_macs_points_to_vxlan(self) -> None:
         with pytest.raises(Refuse) as caught:
             attached(macvlan, replace(NIC, name="tun0", ethernet=False))
         assert str(caught.value) == (
-            "option parent=tun0: its frames carry no MAC address, so macvlan cannot work on it; use -o mode=ipvlan "
-            "-o ipvlan_mode=l3"
+            "option parent=tun0: its frames carry no MAC address, so no container's link can sit on it; use "
+            "-o mode=vxlan, which crosses any IP network"
         )
 
     @BOTH

@@ -8,7 +8,7 @@ it and set its addresses, after Join was answered; so it is done beside the hand
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from spanlan.errors import Gone, SpanlanError
+from spanlan.errors import Broken, Gone, SpanlanError
 from spanlan.kernel.announce import Announcement, announce
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ class Announcing:
     """Announces addresses in threads of its own, a few at a time."""
 
     def __init__(self) -> None:
+        self._told = False
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="announcing")
 
     def stop(self) -> None:
@@ -29,23 +30,28 @@ class Announcing:
     def announce(self, announcement: Announcement, sandbox: str) -> None:
         """Announce a link's addresses once it is in its sandbox; returns at once.  Ignored after :meth:`stop`."""
         try:
-            self._pool.submit(_announce, announcement, sandbox)
+            self._pool.submit(self._announce, announcement, sandbox)
         except RuntimeError:  # stopped
             log.debug("not announced, for the daemon stops: %s", announcement)
 
-
-def _announce(announcement: Announcement, sandbox: str) -> None:
-    try:
-        frames = announce(announcement, sandbox or None)
-    except Gone as error:
-        log.debug("nobody there to announce: %s", error)
-    except SpanlanError as error:
-        log.warning(
-            "%s could not be announced on the LAN, where others may look for it elsewhere for a minute: %s",
-            ", ".join(map(str, announcement.addresses)),
-            error,
-        )
-    except Exception:
-        log.exception("announcing %s ended unexpectedly", announcement)
-    else:
-        log.debug("announced %s in %d frames", announcement, frames)
+    def _announce(self, announcement: Announcement, sandbox: str) -> None:
+        try:
+            frames = announce(announcement, sandbox or None)
+        except Gone as error:
+            log.debug("nobody there to announce: %s", error)
+        except Broken as error:
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "addresses cannot be announced, and machines on the LAN may take a minute to notice: %s", error
+                )
+        except SpanlanError as error:
+            log.warning(
+                "%s could not be announced on the LAN, where others may look for it elsewhere for a minute: %s",
+                ", ".join(map(str, announcement.addresses)),
+                error,
+            )
+        except Exception:
+            log.exception("announcing %s ended unexpectedly", announcement)
+        else:
+            log.debug("announced %s in %d frames", announcement, frames)

@@ -57,4 +57,4 @@ class Drift:
             if isinstance(event, LinkGone) and event.name in own_links(following.ground):
                 log.warning("segment %s: device %s was removed by somebody else", following.segment.name, event.name)
             following.saw(event)
-            self._loop.mark(following.segment.name)
+            self._loop.mark(following.segment.name, hopeful=True)

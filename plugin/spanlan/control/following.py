@@ -79,6 +79,11 @@ class Following:
         return self._driver.ground(self.segment, self.attachment)
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about how this host takes part."""
+        return self._driver.remarks(self.segment, self.attachment)
+
+    @property
     def in_sync(self) -> bool:
         """Whether all that the store holds has been seen at least once: before that nothing may be swept."""
         return self._in_sync

@@ -8,16 +8,18 @@ with growing pauses, and compares everything again.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from spanlan.control.following import Following, Work
 from spanlan.errors import Broken, SpanlanError
+from spanlan.kernel import routes
 from spanlan.kernel.lan import state_of
 from spanlan.kernel.links import Links
 from spanlan.kernel.monitor import Event, FdbSeen, NeighbourSeen
 from spanlan.kernel.state import SegmentState, SyncReport
 from spanlan.metrics import Metrics, outcome_of
+from spanlan.model.address import IPNetwork
 from spanlan.model.host import main_link, own_links
 
 log = logging.getLogger(__name__)
@@ -86,10 +88,16 @@ class Loop:
             self._wake.notify_all()
             return self._wake.wait_for(lambda: name not in self._unwanted, seconds)
 
-    def mark(self, segment: str) -> None:
-        """Something changed: look at the segment soon."""
+    def mark(self, segment: str, *, hopeful: bool = False) -> None:
+        """Something changed: look at the segment soon.
+
+        ``hopeful``: what kept the last pass from success may be over, so the pause after it is cut short.
+        """
         with self._wake:
-            if segment in self._jobs:
+            job = self._jobs.get(segment)
+            if job is not None:
+                if hopeful:
+                    job.due = min(job.due, self._clock() + _FIRST_PAUSE)
                 self._dirty.add(segment)
                 self._wake.notify_all()
 
@@ -204,10 +212,11 @@ class Loop:
     def _note(self, following: Following, report: SyncReport) -> None:
         for change in report.changes:
             log.info("segment %s: %s %s", following.segment.name, main_link(following.ground), change)
-        if following.flaws != report.reasons:
-            for flaw in report.reasons:
+        flaws = (*following.remarks, *report.reasons)
+        for flaw in flaws:
+            if flaw not in following.flaws:
                 log.warning("segment %s: %s", following.segment.name, flaw)
-            following.flaws = report.reasons
+        following.flaws = flaws
         # Only a device of our own: a NIC has neighbours that are none of ours.
         if following.segment.tunnel is not None and self._by_index.get(report.index) is not following:
             with self._wake:
@@ -220,6 +229,7 @@ class Loop:
         job.pause = min(_LONGEST_PAUSE, job.pause * 2 or _FIRST_PAUSE)
         job.due = self._clock() + job.pause
         self._metrics.sync_passed(0.0, outcome_of(error))
+        job.following.flaws = ()  # they may be over, and what failed says more
         job.following.failed(generation, error)
         self.mark(job.following.segment.name)
 
@@ -244,9 +254,14 @@ def _tell(state: SegmentState, work: Work) -> None:
     state.want_entries(work.wanted)
 
 
-def sweep(links: Links, wanted_names: Iterable[str]) -> None:
-    """Delete the links that carry our mark and that nothing on this host stands behind: remnants of a crash."""
+def sweep(links: Links, wanted_names: Iterable[str], routed: Collection[IPNetwork] = ()) -> None:
+    """Delete the links and routes that are ours and that nothing on this host stands behind: remnants of a crash.
+
+    ``routed``: the subnets in which segments of this host have routes.
+    """
     wanted = set(wanted_names)
+    for text in routes.sweep_routes(routed):
+        log.info("%s, for no segment of this host needs it any more", text)
     for found in links.ours():
         if found.name not in wanted:
             log.info("removing %s (%s), which nothing on this host uses any more", found.name, found.alias)

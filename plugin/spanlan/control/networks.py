@@ -113,8 +113,10 @@ class Networks:
     def readdress(self) -> list[Following]:
         """Take up the addresses that this host has by now; answers with the segments that must be told so."""
         with self._alone():  # a network that goes meanwhile must not be written down again
-            moved = {each.segment.name: self._at_present_addresses(each) for each in self._records.networks()}
-        followed = [(self._peers.following(name), network.attachment) for name, network in moved.items()]
+            for network in self._records.networks():
+                self._at_present_addresses(network)
+            names = {network.segment.name for network in self._records.networks()}
+            followed = [(self._peers.following(name), _shared(self._on(name))) for name in names]
         elsewhere = []
         for following, attachment in followed:
             if following is None:
@@ -216,8 +218,16 @@ class Networks:
                 self._records.forget_network(network_id)
             finally:
                 self._leaving.discard(network_id)
-            if not self._on(name):
-                self._peers.unfollow(name, _LONGEST_WAIT / 2)
+            self._reattach_those_on(name)
+
+    def _reattach_those_on(self, segment: str) -> None:
+        """What a segment still needs on this host after a network has gone: nothing, or what the others say."""
+        following, left = self._peers.following(segment), self._on(segment)
+        if not left:
+            self._peers.unfollow(segment, _LONGEST_WAIT / 2)
+        elif following is not None and following.attachment != _shared(left):
+            following.reattach(following.segment, _shared(left))
+            self._peers.mark(segment)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -292,7 +302,7 @@ class Networks:
 
     def _refuse_other_attachment(self, network: Network) -> None:
         for other in self._on(network.segment.name):
-            if other.attachment != network.attachment:
+            if _alike(other.attachment) != _alike(network.attachment):
                 raise Refuse(
                     f"network {other.network_id[:12]} of this host is on segment {network.segment.name} with other "
                     f"values ({_differences(other.attachment, network.attachment)}), and both share its links: give "
@@ -301,9 +311,10 @@ class Networks:
 
     def _follow(self, network: Network) -> Following:
         driver = drivers.DRIVERS[network.segment.mode]
-        following = self._peers.follow(Following(network.segment, network.attachment, driver, self._me))
+        attachment = _shared(self._on(network.segment.name))
+        following = self._peers.follow(Following(network.segment, attachment, driver, self._me))
         if following.segment != network.segment:  # it has got subnets since the first network of this host
-            following.reattach(network.segment, network.attachment)
+            following.reattach(network.segment, attachment)
             self._peers.mark(network.segment.name)
         return following
 
@@ -313,6 +324,18 @@ def leaving(segment: str, network_id: str) -> Debt:
     return {"what": "network", "segment": segment, "network": network_id}
 
 
+def _shared(networks: Sequence[Network]) -> Attachment:
+    """How the networks of one segment are attached: all alike, but only one may have a place for the host."""
+    attachments = [network.attachment for network in networks]
+    with_host = (each for each in attachments if isinstance(each, LanAttachment) and each.host_addresses)
+    return next(with_host, attachments[0])
+
+
+def _alike(attachment: Attachment) -> Attachment:
+    """An attachment without what one of several networks may have for all."""
+    return replace(attachment, host_addresses=(), beyond=()) if isinstance(attachment, LanAttachment) else attachment
+
+
 def _differences(there: Attachment, here: Attachment) -> str:
     """Where two attachments of one segment differ, as names of options and values."""
     if type(there) is not type(here):
@@ -320,7 +343,7 @@ def _differences(there: Attachment, here: Attachment) -> str:
     return ", ".join(
         f"{field.name} {getattr(there, field.name)} instead of {getattr(here, field.name)}"
         for field in fields(there)
-        if getattr(there, field.name) != getattr(here, field.name)
+        if field.name not in {"host_addresses", "beyond"} and getattr(there, field.name) != getattr(here, field.name)
     )
 
 

@@ -79,6 +79,9 @@ class Driver(Protocol):
     def ground(self, segment: Segment, attachment: Attachment) -> Ground:
         """The links that the segment needs on this host."""
 
+    def remarks(self, segment: Segment, attachment: Attachment) -> tuple[str, ...]:
+        """What a person should know and do something about, although the segment works as far as it can."""
+
     def wanted(self, view: SegmentView, me: str, segment: Segment, attachment: Attachment, touched: Touched) -> Wanted:
         """The kernel's entries for what was touched; ``me`` is this host's name."""
 

@@ -119,6 +119,17 @@ class IpvlanDriver(lan.LanDriver):
         ground = super().ground(segment, attachment)
         return replace(ground, routed=segment.pools) if _is_routed(attachment) else ground
 
+    def remarks(self, segment: Segment, attachment: Attachment) -> tuple[str, ...]:
+        """Which families of a routed segment the other hosts cannot reach this one's containers over, and the cure."""
+        if not _is_routed(attachment):
+            return ()
+        reached = {address.version for address in attachment.underlay}
+        return tuple(
+            f"{attachment.interface} has no IPv{version} address, so the other hosts have no route to the IPv{version} "
+            "addresses of containers here: give it one, in the LAN of the other hosts"
+            for version in sorted({pool.version for pool in segment.pools} - reached)
+        )
+
     def wanted(self, view: SegmentView, me: str, segment: Segment, attachment: Attachment, touched: Touched) -> Wanted:
         """In a routed segment also a route to each container of another host, by way of that host."""
         wanted = super().wanted(view, me, segment, attachment, touched)

@@ -193,6 +193,10 @@ class LanDriver:
             subnets=tuple((subnet, hop) for subnet, hop in routes if hop is not None),
         )
 
+    def remarks(self, segment: Segment, attachment: Attachment) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing, where the LAN finds the way."""
+        return ()
+
     def wanted(self, view: SegmentView, me: str, segment: Segment, attachment: Attachment, touched: Touched) -> Wanted:
         """A route to each container of this host through the host's own child; the LAN does the rest."""
         ours = attachment_of(attachment)

@@ -113,8 +113,3 @@ def _refuse_unfit(nic: Parent) -> None:
             f"option parent={nic.name}: an access point takes frames of one MAC only, so macvlan cannot work on a "
             "wireless NIC; use -o mode=ipvlan"
         )
-    if not (nic.ethernet or nic.loopback):
-        raise Refuse(
-            f"option parent={nic.name}: its frames carry no MAC address, so macvlan cannot work on it; use "
-            "-o mode=ipvlan -o ipvlan_mode=l3"
-        )

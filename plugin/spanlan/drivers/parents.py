@@ -102,6 +102,11 @@ def refuse_unfit(nic: Parent) -> None:
         raise Refuse(
             f"option parent={nic.name}: it is a port of {nic.master}, which takes its packets; name {nic.master}"
         )
+    if not nic.ethernet:
+        raise Refuse(
+            f"option parent={nic.name}: its frames carry no MAC address, so no container's link can sit on it; use "
+            "-o mode=vxlan, which crosses any IP network"
+        )
     if nic.kind in _CHILD_KINDS:
         below = f" ({nic.below})" if nic.below else ""
         raise Refuse(f"option parent={nic.name}: it is a {nic.kind} link itself; name the one below it{below}")

@@ -100,9 +100,10 @@ class VxlanDriver:
         """The options of a network.  Raises Refuse that lists every mistake."""
         chosen = options.parse(VxlanOptions, given)
         if chosen.segment is None and chosen.vni is None:
+            on_lan = "; for a network on the LAN itself add -o mode=macvlan or -o mode=ipvlan" if chosen.parent else ""
             raise Refuse(
                 "a VXLAN network needs a name that every host can see: add -o segment=NAME (the same on every host), "
-                "or -o vni=NUMBER"
+                f"or -o vni=NUMBER{on_lan}"
             )
         return chosen
 
@@ -202,6 +203,10 @@ class VxlanDriver:
             tos=ours.tos,
             udp_csum=ours.udp_csum,
         )
+
+    def remarks(self, segment: Segment, attachment: Attachment) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing: an attachment without a VTEP cannot be made."""
+        return ()
 
     def wanted(
         self,

@@ -203,6 +203,11 @@ def own_links(ground: Ground) -> tuple[str, ...]:
     return links if ground.host is None else (*links, ground.host.child.name)
 
 
+def routed_in(ground: Ground) -> tuple[IPNetwork, ...]:
+    """The subnets in which routes with our protocol number are this segment's."""
+    return () if isinstance(ground, VxlanLink) else ground.routed
+
+
 @dataclass(slots=True)
 class Wanted:
     """Entries that a segment wants from now on, by their keys in the kernel; None: no such entry (any more).
