@@ -68,10 +68,14 @@ def is_carried(link: ChildLink) -> bool:
     """See :meth:`spanlan.kernel.links.Links.is_carried`.
 
     A link in a container cannot be seen from here by its MAC, but no second one with its MAC can be brought up
-    (macvlan_addr_busy() in drivers/net/macvlan.c): that is tried.
+    (macvlan_addr_busy() in drivers/net/macvlan.c): that is tried.  One without a MAC of its own is looked for by its
+    alias, which goes into the container with it.
     """
     if isinstance(link, IpvlanLink) or link.mac is None:
-        return True
+        parent = existence.index_of(link.parent)
+        return parent is not None and any(
+            child.alias == link.alias and child.namespace is not None for child in uppers_of(parent, CHILD_KINDS)
+        )
     with netlink.open_routes(f"look for a link like {link.name} on {link.parent}") as routes:
         parent = existence.index_of(link.parent)
         if parent is None:

@@ -81,9 +81,10 @@ class Links:
         return children.make(link)
 
     def is_carried(self, link: ChildLink) -> bool:
-        """Whether some container has a link with this MAC on this parent, and has it up, in whatever namespace.
+        """Whether some container has this link, in whatever namespace: by its MAC, and up.
 
-        Children without a MAC of their own (ipvlan) cannot be told apart by it: they count as carried.
+        Children without a MAC of their own (ipvlan, passthru) are told apart by their alias, up or not, and count
+        once they are in a namespace other than this one.
         """
         return children.is_carried(link)
 

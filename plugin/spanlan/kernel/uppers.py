@@ -65,8 +65,8 @@ _ATTEMPTS: Final = 8
 class UpperLink:
     """A link that sits on another one.
 
-    ``mode``: of a macvlan or ipvlan link, else empty; ``flag``: of an ipvlan link.  ``namespace``: the number that
-    its namespace has in ours, None if it is in ours.
+    ``mode``: of a macvlan or ipvlan link, else empty; ``flag``: of an ipvlan link.  ``alias``: it stays with the link
+    wherever that goes.  ``namespace``: the number that its namespace has in ours, None if it is in ours.
     """
 
     name: str
@@ -74,8 +74,13 @@ class UpperLink:
     kind: str
     mode: str
     flag: str
-    ours: bool
+    alias: str
     namespace: int | None
+
+    @property
+    def ours(self) -> bool:
+        """Whether spanlan made it."""
+        return self.alias.startswith(MARK)
 
     def __str__(self) -> str:
         words = " ".join(word for word in (self.kind, self.mode, self.flag) if word)
@@ -208,7 +213,7 @@ def _read(answer: _Answer, namespace: int | None) -> UpperLink | None:
         kind=kind,
         mode=mode,
         flag=flag,
-        ours=_text(answer.attributes.get(_IFLA_IFALIAS, b"")).startswith(MARK),
+        alias=_text(answer.attributes.get(_IFLA_IFALIAS, b"")),
         namespace=namespace,
     )
 
