@@ -4,6 +4,8 @@
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from vm.remote import RemoteRun
 
 INSIDE = Path(__file__).with_name("inside")
+CHECKOUT = Path(__file__).parent.parent.parent
 MODES = {"", "on", "off", "inside"}
 _remote = pytest.StashKey[RemoteRun]()
 
@@ -23,6 +26,15 @@ def is_for_the_guest(item: pytest.Item) -> bool:
 def pytest_configure() -> None:
     if os.environ.get("VM", "on") not in MODES:
         raise pytest.UsageError(f"VM={os.environ['VM']}: must be on or off")
+    if os.environ.get("VM", "on") in {"", "on"}:
+        compile_for_the_guest()
+
+
+def compile_for_the_guest() -> None:
+    """Compile here what the guest would otherwise compile in each of its processes, where it takes long."""
+    sys.dont_write_bytecode = False  # what pytest makes of the tests themselves
+    folders = [CHECKOUT / name for name in ("plugin", "tests")]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=False, stdout=subprocess.DEVNULL)
 
 
 @pytest.hookimpl(trylast=True)

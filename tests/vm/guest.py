@@ -37,6 +37,8 @@ KERNEL_WORDS = (
     # By itself the kernel does not trust the translated processors' counters, and asks a device for the time (HPET):
     # that doubles the time spent in the kernel.
     *("clocksource=tsc", "tsc=reliable", "nowatchdog"),
+    # QEMU keeps its translations by address: programs that always lie in the same place are translated once.
+    "norandmaps",
     # Precautions and comforts that cost instructions, and here each instruction costs.
     *("mitigations=off", "init_on_alloc=0", "transparent_hugepage=never", "audit=0"),
 )

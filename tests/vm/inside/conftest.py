@@ -1,7 +1,7 @@
 """Tests that need ipvlan and 802.1Q: they run in the guest, or with ``VM=off`` on a kernel that has both."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,6 +10,7 @@ from namespaces import namespace, new_namespace
 from netns import NetworkNamespace
 from spanlan.lab import Lab
 from vm.reporting import tell
+from vm.trunk import LanLab, Router
 
 pytest_runtest_makereport = lab_logs
 
@@ -43,3 +44,27 @@ def lab(raise_lab: Callable[..., Lab]) -> Lab:
     """The shared lab: two hosts with engines and daemons, and etcd."""
     # A translated processor keeps a daemon from its lease for longer than ten seconds at times.
     return raise_lab(hosts=2, daemon_environment={"SPANLAN_LEASE_TTL": "60"}, progress=tell)
+
+
+@pytest.fixture(scope="session")
+def lan_lab(lab: Lab) -> Iterator[LanLab]:
+    """The shared lab as a LAN: hosts ``a`` and ``b`` whose ``eth0`` is a trunk, and a router between VLANs 10 and 20.
+
+    What several tests look at is made once, in a fixture of module scope that leaves nothing:
+
+        @pytest.fixture(scope="module")
+        def pair(lan_lab):
+            with kept_clean(lan_lab.lab):
+                leg = lan_lab.router.leg(10)
+                create(lan_lab.hosts, "ten", "-o", "mode=ipvlan", "-o", "parent=eth0.10", *leg.words())
+                yield lan_lab.on_both(lambda host: start(host, "member", "ten"))
+
+        def test_the_tag_is_on_the_wire(lan_lab, pair):
+            one, other = pair
+            with lan_lab.wire() as wire:
+                assert one.pings(other.address)
+                wire.wait_for("vlan 10", f"{one.address} > {other.address}", "echo request")
+    """
+    router = Router(lab)
+    yield LanLab(lab, router)
+    router.remove()
