@@ -55,7 +55,9 @@ class OneHost:
             debts=self.debts,
             links=self.links,
         )
-        ipam = Ipam(store, host=me, default_pools=parse_default_pools(DEFAULT_POOLS), host_networks=facts.networks)
+        ipam = self.ipam = Ipam(
+            store, host=me, default_pools=parse_default_pools(DEFAULT_POOLS), host_networks=facts.networks
+        )
         self.networks = Networks(
             me=me,
             records=self.records,

@@ -242,3 +242,25 @@ class TestSubnets:
             ip_network("10.64.0.0/24"),
             ip_network("10.64.1.0/24"),
         )
+
+
+def test_an_address_is_given_back_by_its_own_host_alone(store: SqliteStore) -> None:
+    """The hosts' own endpoints (host_access) have one id on a segment, and only the host tells them apart."""
+    address = ip_address("10.0.0.250")
+    place = Endpoint("blue", address, None, "b", "host-access.blue")
+    Segments(store, "b").claim([place], lambda _: False)
+    Segments(store, "a").withdraw("blue", address, "host-access.blue")
+    assert Segments(store, "a").endpoint("blue", address) == place
+    Segments(store, "b").withdraw("blue", address, "host-access.blue")
+    assert Segments(store, "a").endpoint("blue", address) is None
+
+
+def test_an_address_that_is_held_names_its_holder_and_the_cure(store: SqliteStore) -> None:
+    address = ip_address("10.0.0.250")
+    hosts_own = Endpoint("blue", address, None, "b", "host-access.blue")
+    Segments(store, "b").claim([hosts_own], lambda _: False)
+    ours = Segments(store, "a")
+    with pytest.raises(Refuse, match=r"is held by the host b itself \(host_access\): choose another with --ip"):
+        ours.claim([Endpoint("blue", address, None, "a", "e1")], lambda _: False)
+    with pytest.raises(Refuse, match=r"itself \(host_access\): name a free one with -o host_access=ADDRESS"):
+        ours.claim([Endpoint("blue", address, None, "a", "host-access.blue")], lambda _: False)

@@ -113,7 +113,7 @@ class Endpoints:
     def delete_all(self, network_id: str) -> None:
         """Take away what is left on a network that goes: endpoints whose end dockerd could not tell us."""
         for endpoint in self._records.endpoints():
-            if endpoint.network_id == network_id:
+            if endpoint.network_id == network_id and not host_access.is_host(endpoint.endpoint_id):
                 log.info("endpoint %s was left on network %s", endpoint.endpoint_id[:12], network_id[:12])
                 self._remove(self._records.network(network_id), endpoint)
 
@@ -223,8 +223,8 @@ class Endpoints:
         holder = following and mac and following.endpoint_with(mac)
         if mac and holder and holder.address not in addresses and not self._is_over(holder):
             raise Refuse(
-                f"MAC {format_mac(mac)} on segment {network.segment.name} is used by endpoint "
-                f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --mac-address, or leave it out"
+                f"MAC {format_mac(mac)} on segment {network.segment.name} is used by {holder}: choose another with "
+                "--mac-address, or leave it out"
             )
 
     def _is_over(self, holder: Endpoint) -> bool:

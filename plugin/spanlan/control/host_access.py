@@ -12,7 +12,7 @@ from spanlan.control.ipam import Ipam
 from spanlan.control.segments import Segments
 from spanlan.errors import Refuse
 from spanlan.model.address import IPAddress
-from spanlan.model.cluster import Endpoint, Segment
+from spanlan.model.cluster import HOSTS_OWN, Endpoint, Segment
 from spanlan.model.request import NetworkPool
 
 _TRIES = 32
@@ -20,12 +20,12 @@ _TRIES = 32
 
 def endpoint_id(segment: str) -> str:
     """The id of the host's own endpoint on a segment."""
-    return f"host-access.{segment}"
+    return f"{HOSTS_OWN}{segment}"
 
 
 def is_host(endpoint: str) -> bool:
     """Whether an endpoint's id is that of a host itself."""
-    return endpoint.startswith(endpoint_id(""))
+    return endpoint.startswith(HOSTS_OWN)
 
 
 class HostAccess:

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from spanlan import deadline, drivers
@@ -21,7 +21,7 @@ from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.kernel.found import FoundVxlan
 from spanlan.model.address import IPAddress
 from spanlan.model.cluster import Segment, Tunnel
-from spanlan.model.host import Attachment, LanAttachment
+from spanlan.model.host import Attachment, LanAttachment, TunnelAttachment
 from spanlan.model.local import Network
 from spanlan.model.pool import Release
 from spanlan.model.request import NetworkPool, NetworkRequest
@@ -29,6 +29,7 @@ from spanlan.model.request import NetworkPool, NetworkRequest
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 6.0  # seconds for the segment to be in sync and in the kernel
+_PLACES = 8  # so often another host may be faster to take the address that was chosen for this one
 
 
 class HostPlace(Protocol):
@@ -115,17 +116,16 @@ class Networks:
         with self._alone():  # a network that goes meanwhile must not be written down again
             for network in self._records.networks():
                 self._at_present_addresses(network)
-            names = {network.segment.name for network in self._records.networks()}
-            followed = [(self._peers.following(name), _shared(self._on(name))) for name in names]
-        elsewhere = []
-        for following, attachment in followed:
-            if following is None:
-                continue
-            if following.attachment != attachment:
-                following.reattach(following.segment, attachment)
-                self._peers.mark(following.segment.name)
-            if following.underlay_of(self._me) != attachment.underlay:
-                elsewhere.append(following)
+            elsewhere = []
+            for name in {network.segment.name for network in self._records.networks()}:
+                following, attachment = self._peers.following(name), _shared(self._on(name))
+                if following is None:
+                    continue
+                if following.attachment != attachment:
+                    following.reattach(following.segment, attachment)
+                    self._peers.mark(name)
+                if following.underlay_of(self._me) != attachment.underlay:
+                    elsewhere.append(following)
         return elsewhere
 
     def delete(self, network_id: str) -> None:
@@ -165,31 +165,50 @@ class Networks:
                 self._segments.leave(name, network_id)  # it left while we wrote
 
     def _attach(self, asked: _Asked) -> tuple[Network, Following]:
-        request, driver, name = asked.request, asked.driver, asked.name
+        request, name = asked.request, asked.name
         holds: list[str] = []
         with self._alone(), ExitStack() as undo:
+            undo.callback(self._reattach_those_on, name)
             # Before the attempt: its answer may be lost, and the store know of a network that there never was.
             undo.callback(self._debts.pay_or_owe, leaving(name, request.network_id))
             segment, attachment = self._join(asked)
             undo.callback(self._give_back, holds)
-            attachment = self._with_host_access(asked, segment, attachment, holds)
+            undo.callback(self._records.forget_network, request.network_id)
+            network = self._enter(asked, segment, attachment, holds)
+            undo.callback(self._host.leave_host, network)
+            following = self._follow(network)
+            undo.pop_all()
+        return network, following
+
+    def _enter(self, asked: _Asked, segment: Segment, attachment: Attachment, holds: list[str]) -> Network:
+        """Write the network down, and give the host its own place on it if the options want that.
+
+        An address that was free a moment ago may be another host's by now; then there is another one.  But not one that
+        the user has named.
+        """
+        request = asked.request
+        may_choose = getattr(asked.chosen, "host_access", False) is True
+        for tries_left in range(_PLACES if may_choose else 0, -1, -1):
             network = Network(
                 network_id=request.network_id,
                 segment=segment,
-                attachment=attachment,
-                prefix=driver.prefix(asked.chosen),
+                attachment=self._with_host_access(asked, segment, attachment, holds),
+                prefix=asked.driver.prefix(asked.chosen),
                 internal=request.internal,
                 pools=tuple(pool for pool in request.pools if pool.cidr.prefixlen),
                 holds=tuple(holds),
             )
-            self._refuse_other_attachment(network)
-            undo.callback(self._records.forget_network, request.network_id)
             self._records.remember_network(network)
-            undo.callback(self._host.leave_host, network)
-            self._host.enter_host(network)
-            following = self._follow(network)
-            undo.pop_all()
-        return network, following
+            try:
+                self._host.enter_host(network)
+            except BaseException as error:
+                self._host.leave_host(network)
+                self._records.forget_network(network.network_id)
+                if tries_left and isinstance(error, Refuse):
+                    continue
+                raise
+            return network
+        raise AssertionError("unreachable")
 
     def _with_host_access(
         self, asked: _Asked, segment: Segment, attachment: Attachment, holds: list[str]
@@ -253,8 +272,11 @@ class Networks:
             driver.check(chosen, segment, site)
             if segment.tunnel is not None:
                 _refuse_foreign_device(segment.tunnel, self._sites.vxlan_devices())
-            attachment = self._addressed(driver, segment, driver.attach(chosen, segment, site))
+            attachment = _known(driver.attach(chosen, segment, site), self._on(asked.name))
+            attachment = self._addressed(driver, segment, attachment)
             driver.refuse_beside(attachment, self._records.networks())
+            # Before anything is written: the store would say that this host is reached as the refused network has it.
+            self._refuse_other_attachment(asked.name, attachment)
             attached[:] = [attachment]
             return attachment.underlay
 
@@ -300,22 +322,25 @@ class Networks:
         """The networks of this host on a segment."""
         return [network for network in self._records.networks() if network.segment.name == segment]
 
-    def _refuse_other_attachment(self, network: Network) -> None:
-        for other in self._on(network.segment.name):
-            if _alike(other.attachment) != _alike(network.attachment):
+    def _refuse_other_attachment(self, segment: str, attachment: Attachment) -> None:
+        for other in self._on(segment):
+            if _alike(other.attachment) != _alike(attachment):
                 raise Refuse(
-                    f"network {other.network_id[:12]} of this host is on segment {network.segment.name} with other "
-                    f"values ({_differences(other.attachment, network.attachment)}), and both share its links: give "
-                    "the same values, or choose another segment with -o segment=NAME"
+                    f"network {other.network_id[:12]} of this host is on segment {segment} with other values "
+                    f"({_differences(other.attachment, attachment)}), and both share its links: give the same values, "
+                    "or choose another segment with -o segment=NAME"
                 )
 
     def _follow(self, network: Network) -> Following:
-        driver = drivers.DRIVERS[network.segment.mode]
-        attachment = _shared(self._on(network.segment.name))
-        following = self._peers.follow(Following(network.segment, attachment, driver, self._me))
-        if following.segment != network.segment:  # it has got subnets since the first network of this host
-            following.reattach(network.segment, attachment)
-            self._peers.mark(network.segment.name)
+        driver, name = drivers.DRIVERS[network.segment.mode], network.segment.name
+        there = self._on(name)
+        # A later network may have added subnets: it knows them all, and those before it do not.
+        segment = max((each.segment for each in there), key=lambda each: len(each.pools))
+        attachment = _shared(there)
+        following = self._peers.follow(Following(segment, attachment, driver, self._me))
+        if following.segment != segment:
+            following.reattach(segment, attachment)
+            self._peers.mark(name)
         return following
 
 
@@ -331,20 +356,35 @@ def _shared(networks: Sequence[Network]) -> Attachment:
     return next(with_host, attachments[0])
 
 
+def _known(attachment: Attachment, others: Sequence[Network]) -> Attachment:
+    """An attachment with the next hops by which other networks of the segment are known to the other hosts already."""
+    for other in others:
+        if isinstance(attachment, LanAttachment) and isinstance(other.attachment, LanAttachment):
+            return replace(attachment, next_hops=other.attachment.next_hops)
+    return attachment
+
+
 def _alike(attachment: Attachment) -> Attachment:
-    """An attachment without what one of several networks may have for all."""
-    return replace(attachment, host_addresses=(), beyond=()) if isinstance(attachment, LanAttachment) else attachment
+    """An attachment without what follows from the host's addresses, or what one of several networks may have for all.
+
+    Those of a tunnel stay: the user may have named one.
+    """
+    if not isinstance(attachment, LanAttachment):
+        return attachment
+    return replace(attachment, host_addresses=(), beyond=(), next_hops=())
 
 
 def _differences(there: Attachment, here: Attachment) -> str:
     """Where two attachments of one segment differ, as names of options and values."""
-    if type(there) is not type(here):
+    if isinstance(there, TunnelAttachment) and isinstance(here, TunnelAttachment):
+        names = {"interface": "parent", "vtep": "vtep", "ttl": "ttl", "tos": "tos", "udp_csum": "udp_csum"}
+    elif isinstance(there, LanAttachment) and isinstance(here, LanAttachment):
+        kind = here.kind
+        names = {"kind": "mode", "parent": "parent", "mode": f"{kind}_mode", "flag": f"{kind}_flag", "mtu": "mtu"}
+    else:
         return "mode"
-    return ", ".join(
-        f"{field.name} {getattr(there, field.name)} instead of {getattr(here, field.name)}"
-        for field in fields(there)
-        if field.name not in {"host_addresses", "beyond"} and getattr(there, field.name) != getattr(here, field.name)
-    )
+    values = {option: (getattr(there, field), getattr(here, field)) for field, option in names.items()}
+    return ", ".join(f"{option} {old} instead of {new}" for option, (old, new) in values.items() if old != new)
 
 
 def _refuse_foreign_device(tunnel: Tunnel, devices: Sequence[FoundVxlan]) -> None:

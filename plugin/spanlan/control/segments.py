@@ -10,7 +10,7 @@ from dataclasses import replace
 from spanlan.control.attempts import attempts
 from spanlan.errors import Refuse
 from spanlan.model.address import IPAddress, IPNetwork
-from spanlan.model.cluster import Endpoint, Member, Segment
+from spanlan.model.cluster import HOSTS_OWN, Endpoint, Member, Segment
 from spanlan.store import codec, keys
 from spanlan.store.base import Absent, Condition, Delete, DeletePrefix, Entry, Operation, Put, Store, Unchanged
 
@@ -160,11 +160,7 @@ class Segments:
                     continue
                 holder = codec.decode_endpoint(entry)
                 if holder != each and not takes_over(holder):
-                    raise Refuse(
-                        f"address {each.address} on segment {each.segment} is held by endpoint "
-                        f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --ip, or let the "
-                        "cluster hand out addresses with --ipam-driver spanlan"
-                    )
+                    raise Refuse(f"address {each.address} on segment {each.segment} is held by {holder}: {_cure(each)}")
                 conditions.append(Unchanged(key, entry.revision))
 
     def endpoint(self, segment: str, address: IPAddress) -> Endpoint | None:
@@ -173,14 +169,23 @@ class Segments:
         return None if entry is None else codec.decode_endpoint(entry)
 
     def withdraw(self, segment: str, address: IPAddress, endpoint_id: str) -> None:
-        """Give an address of a container back; left alone if somebody else holds it by now."""
+        """Give an address of this host's endpoint back; left alone if somebody else holds it by now."""
         key = keys.endpoint(segment, address)
         for _ in attempts(f"{key} is being changed by many hosts at once"):
             entry = self._store.get(key)
-            if entry is None or codec.decode_endpoint(entry).endpoint_id != endpoint_id:
+            if entry is None:
+                return
+            holder = codec.decode_endpoint(entry)
+            if (holder.host, holder.endpoint_id) != (self._host, endpoint_id):  # hosts' own endpoints have one id
                 return
             if self._store.commit([Unchanged(key, entry.revision)], [Delete(key)]).succeeded:
                 return
+
+
+def _cure(refused: Endpoint) -> str:
+    if refused.endpoint_id.startswith(HOSTS_OWN):
+        return "name a free one with -o host_access=ADDRESS"
+    return "choose another with --ip, or let the cluster hand out addresses with --ipam-driver spanlan"
 
 
 def _describe(segment: Segment) -> str:

@@ -65,7 +65,7 @@ class LanOptions:
     """The ``-o`` options that both modes on the physical LAN have."""
 
     parent: str | None = option(
-        parse=str,
+        parse=lambda text: text or None,
         default=None,
         default_text="none: the network stays on this host",
         values="interface, interface.VLAN, alias, auto",

@@ -62,11 +62,15 @@ class Member:
     networks: tuple[str, ...]
 
 
+HOSTS_OWN = "host-access."
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address of a container on a segment; a dual-stack container holds two, which share the MAC and the id.
 
-    ``mac``: None where the link has that of its host (ipvlan, macvlan passthru).
+    ``mac``: None where the link has that of its host (ipvlan, macvlan passthru).  The host's own place on a segment is
+    an endpoint too, whose id begins with :data:`HOSTS_OWN`.
     """
 
     segment: str
@@ -74,3 +78,9 @@ class Endpoint:
     mac: Mac | None
     host: str
     endpoint_id: str
+
+    def __str__(self) -> str:
+        """Who has the address, as messages say it."""
+        if self.endpoint_id.startswith(HOSTS_OWN):
+            return f"the host {self.host} itself (host_access)"
+        return f"endpoint {self.endpoint_id[:12]} on host {self.host}"
