@@ -34,7 +34,7 @@ class Sites:
             case None:
                 return chosen, None
             case UnderlayNamed(name=name):
-                return chosen, facts.underlay(self._underlay if name in {None, AUTO} else self.resolve(str(name)))
+                return chosen, facts.underlay(self._tunnels_by(name))
             case NicNamed(name=name):
                 return self._parent(driver, replace(chosen, parent=self.resolve(name)), name)
             case other:
@@ -47,9 +47,14 @@ class Sites:
         if name == AUTO:
             return parents.default_parent().name
         base, dot, last = name.rpartition(".")
-        if dot and last.isdigit() and (base == AUTO or base in self._aliases):
+        if dot and last.isdigit():
             return f"{self.resolve(base)}.{last}"
         return name
+
+    def _tunnels_by(self, name: str | None) -> str | None:
+        """What a network names as its underlay, else what this host does; None for where the default route points."""
+        own_choice = None if self._underlay is None else self.resolve(self._underlay)
+        return own_choice if name is None or name == AUTO else self.resolve(name)
 
     def addresses(self, interface: str) -> Sequence[IPAddress]:
         """The host's own addresses on an interface; none if it is not there."""
