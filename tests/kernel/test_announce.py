@@ -111,13 +111,28 @@ def test_a_link_that_does_not_come_up_in_time_may_be_tried_again(namespace, new_
         announce(Announcement(ALIAS, (ADDRESS,)), new_namespace().path, patience=0.05)
 
 
-def test_a_namespace_that_is_gone_is_said_to_be(namespace, tmp_path):
-    with pytest.raises(Gone, match="no-such-sandbox: it is gone"):
-        announce(Announcement(ALIAS, (ADDRESS,)), str(tmp_path / "no-such-sandbox"))
+def test_a_namespace_that_does_not_come_in_time_is_said_to_be_gone(namespace, tmp_path):
+    with pytest.raises(Gone, match="no-such-sandbox: it is not there"):
+        announce(Announcement(ALIAS, (ADDRESS,)), str(tmp_path / "no-such-sandbox"), patience=0.05)
     plain = tmp_path / "plain"
     plain.write_text("")
-    with pytest.raises(Gone, match="plain: it is gone"):
-        announce(Announcement(ALIAS, (ADDRESS,)), str(plain))
+    with pytest.raises(Gone, match="plain: it is not there"):
+        announce(Announcement(ALIAS, (ADDRESS,)), str(plain), patience=0.05)
+
+
+def test_a_namespace_that_dockerd_has_yet_to_make_is_waited_for(namespace, container, neighbour, tmp_path):
+    key = tmp_path / "sandbox"
+    sent = []
+    waiting = threading.Thread(
+        target=lambda: sent.append(announce(Announcement(ALIAS, (ADDRESS,)), str(key), repeats=1, patience=20))
+    )
+    waiting.start()
+    key.write_text("")  # as dockerd does: an empty file first, on which the namespace is mounted then
+    (tmp_path / "mounted").symlink_to(container.path)
+    (tmp_path / "mounted").rename(key)
+    waiting.join(20)
+    assert sent == [1]
+    wait_until(lambda: remembered(neighbour, "wire0")[str(ADDRESS)] == NEW)
 
 
 def test_a_link_without_arp_announces_nothing(namespace):

@@ -13,7 +13,7 @@ from spanlan.kernel.announce import Announcement, announce
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+_AT_ONCE = 32  # each waits most of its time, until its container starts
 
 
 class Announcing:

@@ -67,17 +67,18 @@ def announce(
     announcement: Announcement,
     namespace: str | None = None,
     *,
-    patience: float = 5.0,
+    patience: float = 20.0,
     repeats: int = 2,
     pause: float = 0.5,
 ) -> int:
     """Send announcements out of a link, and say how many frames went; blocks until it is done.
 
     ``namespace``: path of the network namespace that the link is in or will come to (a SandboxKey), None for ours.
-    ``patience``: seconds to wait for the link to be there and up.  ``repeats``: times that each address is announced
+    ``patience``: seconds to wait for that namespace, for dockerd makes it only when the container's first process
+    starts, after Join; and for the link to be there and up.  ``repeats``: times that each address is announced
     (1 to 3, in case a frame is lost), ``pause`` seconds apart.  None is sent on a link without ARP (ipvlan L3, L3S).
-    Raises Gone if the namespace, or the link during the sending, is gone; Retry if the link is not up in time; Broken
-    without the capabilities.
+    Raises Gone if the namespace is not there in time, or the link vanishes during the sending; Retry if the link is not
+    up in time; Broken without the capabilities.
     """
     if not announcement.addresses:
         return 0
@@ -99,27 +100,42 @@ class _Worker:
     pause: float
     sent: int = 0
     error: BaseException | None = field(default=None)
+    deadline: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.patience
 
     def run(self) -> None:
         try:
             if self.namespace is not None:
-                _enter(self.namespace)
+                self._enter(self.namespace)
             link = self._link()
             if link is not None:
                 self._send(link)
         except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that waits
             self.error = error
 
+    def _enter(self, namespace: str) -> None:
+        """Move the calling thread into the namespace once it is there; at first its file may be a plain one."""
+        while True:
+            try:
+                _enter(namespace)
+            except Gone:
+                if time.monotonic() >= self.deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN)
+            else:
+                return
+
     def _link(self) -> FoundLink | None:
         """The link, once it is up; None if it is one without ARP."""
-        deadline = time.monotonic() + self.patience
         while True:
             found = _find(self.announcement.alias)
             if found is not None and not found.resolves:
                 return None
             if found is not None and found.up:
                 return found
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= self.deadline:
                 where = f" in {self.namespace}" if self.namespace else ""
                 state = "not there" if found is None else "still down"
                 raise Retry(f"announce {self.announcement.alias}: its link is {state}{where}")
@@ -192,5 +208,5 @@ def _explain(error: OSError, tried: str, capability: str) -> SpanlanError:
     if error.errno in {errno.EPERM, errno.EACCES}:
         return Broken(f"{tried}: {error.strerror}; spanlan needs {capability}")
     if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EINVAL}:
-        return Gone(f"{tried}: it is gone")
+        return Gone(f"{tried}: it is not there (any more)")
     return Retry(f"{tried}: {error.strerror}")
