@@ -91,11 +91,12 @@ def second_nic(lab: Lab, *hosts: Host, name: str = "eth1", mtu: int = 1500) -> I
 
 
 def plug_in(lab: Lab, host: Host, name: str = "eth1", *, mtu: int = 1500) -> None:
-    """Give a host a second NIC."""
+    """Give a host a second NIC, which is silent about the addresses of the first, as it should be on one LAN."""
     port = ("peer", "name", _port(host), "netns", lab.lan.netns.name, "mtu", str(mtu))
     # Run in the LAN's namespace, the one that knows the other by its name.
     lab.lan.run(["ip", "link", "add", name, "mtu", str(mtu), "netns", host.netns.name, "type", "veth", *port])
     lab.lan.run(["ip", "link", "set", _port(host), "master", "lan", "up"])
+    host.run(["sysctl", "-qw", f"net.ipv4.conf.{name}.arp_ignore=1"])
     host.run(["ip", "link", "set", name, "up"])
 
 

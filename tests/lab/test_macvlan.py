@@ -18,8 +18,8 @@ from lab.containers import (
     running,
     start,
 )
-from lab.faults import Log, await_ready, pinging, published
 from lab.faults import Container as Pinged
+from lab.faults import Log, await_ready, pinging, published
 from lab.lan_networks import (
     ROUTERS,
     all_ping_all,
@@ -232,7 +232,9 @@ class TestWhatComesBack:
         self, pair: tuple[Container, Container], lab: Lab
     ) -> None:
         here, (_, far) = lab.hosts[0], pair
-        here.docker("run", "-d", "--stop-signal", "KILL", "--name", "mobile", "--network", "none", IMAGE, "sleep", "600")
+        here.docker(
+            "run", "-d", "--stop-signal", "KILL", "--name", "mobile", "--network", "none", IMAGE, "sleep", "600"
+        )
         here.docker("network", "disconnect", "none", "mobile")
         here.docker("network", "connect", "--ip", "10.50.0.55", "blue", "mobile")
         mobile = running(here, "mobile", "blue")

@@ -1,4 +1,4 @@
-"""macvlan's other modes, several networks on one NIC, and a network without any, as the kernel and the wire show them."""
+"""macvlan's other modes, several networks on one NIC, and a network without any: what the kernel makes of them."""
 
 from collections.abc import Callable, Iterator
 
