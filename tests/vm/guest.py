@@ -42,10 +42,13 @@ KERNEL_WORDS = (
     # Precautions and comforts that cost instructions, and here each instruction costs.
     *("mitigations=off", "init_on_alloc=0", "transparent_hugepage=never", "audit=0"),
 )
+LEASH = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Whatever ends the process that starts a command with this, the kernel ends the command."""
 _HERE = Path(__file__).parent
 _CHECKOUT = _HERE.parent.parent
 _TOLD_LINES = 60
-_PREFIX = "spanlan-vm-"
+PREFIX = "spanlan-vm-"
+"""Of the folder of each guest; the owner's PID follows."""
 
 
 class GuestError(Exception):
@@ -57,12 +60,12 @@ class Guest:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         _remove_ruins()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.out = self.folder / "out"
         self.out.mkdir()
         self._command = command
         self._environment = environment
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -77,7 +80,7 @@ class Guest:
     @property
     def running(self) -> bool:
         """Whether the machine is on."""
-        return self._processes[-1].poll() is None
+        return self.processes[-1].poll() is None
 
     @property
     def seconds(self) -> float:
@@ -136,7 +139,7 @@ class Guest:
 
     def remove(self) -> None:
         """Switch off, if it is on, and remove the folder."""
-        for process in reversed(self._processes):
+        for process in reversed(self.processes):
             process.kill()
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -171,7 +174,7 @@ class Guest:
         self._start("view.log", ["unshare", "--mount", "--propagation", "private", "--", *view])
         self._start("out.log", [VIRTIOFSD, f"--socket-path={results}", "-o", f"source={self.out}", *OPTIONS])
         while not (machine.exists() and results.exists()):
-            if any(process.poll() is not None for process in self._processes) or self.seconds > BOOT_SECONDS:
+            if any(process.poll() is not None for process in self.processes) or self.seconds > BOOT_SECONDS:
                 raise self.error("the guest's files cannot be served")
             time.sleep(0.01)
         words = (*KERNEL_WORDS, f"spanlan.init={_HERE / 'guest-init'}")
@@ -206,18 +209,16 @@ class Guest:
         ]
 
     def _start(self, log: str, command: Sequence[str | Path]) -> None:
-        # The leash: whatever ends us, the kernel ends them.
-        leash = ["setpriv", "--pdeathsig", "KILL", "--"]
         with (self.folder / log).open("wb") as said:
-            self._processes.append(
-                subprocess.Popen([*leash, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            self.processes.append(
+                subprocess.Popen([*LEASH, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
             )
 
 
 def _remove_ruins() -> None:
     """Folders of guests whose owner was killed; the guests went with it."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdecimal() and not Path("/proc", owner).exists():
             shutil.rmtree(folder, ignore_errors=True)
 

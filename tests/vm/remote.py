@@ -1,7 +1,8 @@
 """Outside the guest: its tests as if they ran here.
 
-The tests are collected here and run by one pytest in one guest; each one's reports are handed on to this pytest as they
-come.  So progress, selection (``-k``), failures with their logs, and result files are pytest's own.
+The tests are collected here and run by two pytests in one guest, one for each of its processors; each test's reports
+are handed on to this pytest as they come.  So progress, selection (``-k``), failures with their logs, and result files
+are pytest's own.
 """
 
 import json
@@ -18,19 +19,30 @@ from spanlan.lab.commands import PATIENCE
 from vm.guest import BOOT_SECONDS, Guest, GuestError
 from vm.reporting import PATH_VARIABLE
 
-WORLD_SECONDS = 1500.0
-"""Bound on everything.  On a machine with nothing else to do it is a third of that."""
+WORLD_SECONDS = 900.0
+"""Bound on everything.  On a machine with nothing else to do it is a half of that."""
 SILENCE_SECONDS = 480.0
 """Bound on the collection, and on each test: longer than that without a word, the guest hangs."""
 TEST_SECONDS = 420
 """Bound inside on one test, with the fixtures that it waits for: ends it with a stack trace."""
 SLOWNESS = 6
 """A processor that a program translates needs up to so many times as long."""
+LAB_FACTORIES = {"make_lab", "raise_lab"}
+"""Fixtures that stand behind every lab."""
 _POLL_SECONDS = 0.1
+_AT_ONCE = """
+pids= worst=0 lists=
+while [ "$1" != -- ]; do lists="$lists $1"; shift; done
+shift
+for list in $lists; do "$@" "@$list" & pids="$pids $!"; done
+for pid in $pids; do wait "$pid"; status=$?; [ $status -le $worst ] || worst=$status; done
+exit $worst
+"""
+"""``sh -c`` of this, with ``LIST… -- COMMAND``, runs the command with each of the lists; the highest exit status."""
 
 
 class RemoteRun:
-    """One guest and the pytest in it, which is told at the start what to run."""
+    """One guest and the pytest processes in it, which are told at the start what to run."""
 
     def __init__(self, config: pytest.Config, items: Sequence[pytest.Item], tell: Callable[[str], None]) -> None:
         self._config = config
@@ -41,8 +53,12 @@ class RemoteRun:
         self._heard = time.monotonic()
         self._stages: set[str] = set()
         self._end: GuestError | None = None
-        self._guest = Guest([sys.executable, "-m", "pytest", *_options(config), "@/out/tests"], _environment())
-        self._guest.give("tests", "\n".join(item.nodeid for item in items))
+        groups = [group for group in _groups(items) if group]
+        lists = [f"/out/tests-{number}" for number in range(len(groups))]
+        pytests = [sys.executable, "-m", "pytest", *_options(config)]
+        self._guest = Guest(["sh", "-c", _AT_ONCE, "sh", *lists, "--", *pytests], _environment())
+        for number, group in enumerate(groups):
+            self._guest.give(f"tests-{number}", "\n".join(item.nodeid for item in group))
         self._guest.power_on()
 
     def reports(self, item: pytest.Item) -> list[pytest.TestReport]:
@@ -129,6 +145,14 @@ class RemoteRun:
             longrepr=text,
             when="call",
         )
+
+
+def _groups(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Tests that use a lab, and all others: each half runs on one of the guest's processors, beside the other."""
+    halves: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        halves[LAB_FACTORIES.isdisjoint(getattr(item, "fixturenames", ()))].append(item)
+    return halves
 
 
 def _options(config: pytest.Config) -> list[str]:

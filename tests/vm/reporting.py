@@ -5,12 +5,15 @@ A plugin of the guest's pytest (``-p vm.reporting``); the other end is ``vm.remo
 
 import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 PATH_VARIABLE = "VM_REPORTS"
+_KERNEL_LINES = 30
 
 
 def tell(progress: str) -> None:
@@ -34,6 +37,15 @@ class Reporting:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
         _append(report=data)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Iterator[None]:
+        """Add to each failure what the kernel said lately."""
+        report = yield
+        if report.failed:
+            said = subprocess.run(["dmesg"], capture_output=True, text=True, check=False).stdout.splitlines()
+            report.sections.append(("the kernel's last words", "\n".join(said[-_KERNEL_LINES:])))
+        return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         tell(f"{len(session.items)} tests collected")
