@@ -274,7 +274,7 @@ class Networks:
                 _refuse_foreign_device(segment.tunnel, self._sites.vxlan_devices())
             attachment = _known(driver.attach(chosen, segment, site), self._on(asked.name))
             attachment = self._addressed(driver, segment, attachment)
-            driver.refuse_beside(attachment, self._records.networks())
+            driver.refuse_beside(attachment, self._records.networks(), self._sites.parent(attachment.interface))
             # Before anything is written: the store would say that this host is reached as the refused network has it.
             self._refuse_other_attachment(asked.name, attachment)
             attached[:] = [attachment]
@@ -304,7 +304,8 @@ class Networks:
             return network
         if attachment == network.attachment:
             return network
-        log.warning(
+        told = log.debug if attachment.underlay == network.attachment.underlay else log.warning
+        told(
             "segment %s: this host is reached by %s now (it was %s)",
             segment.name,
             ", ".join(map(str, attachment.underlay)) or "nothing",

@@ -60,6 +60,10 @@ class Sites:
         """The host's own addresses on an interface; none if it is not there."""
         return facts.addresses(interface)
 
+    def parent(self, name: str) -> Parent | None:
+        """A link of this host and who sits on it; None if it is not there (yet)."""
+        return parents.parent(name)
+
     def vxlan_devices(self) -> Sequence[FoundVxlan]:
         """The VXLAN devices of this host, ours and others'."""
         return facts.vxlan_devices()

@@ -68,8 +68,11 @@ class Driver(Protocol):
     def readdressed(self, segment: Segment, attachment: Attachment, addresses: Sequence[IPAddress]) -> Attachment:
         """The attachment, now that its interface has these addresses."""
 
-    def refuse_beside(self, attachment: Attachment, others: Sequence[Network]) -> None:
-        """Raise Refuse if a network cannot be attached so beside those that this host has."""
+    def refuse_beside(self, attachment: Attachment, others: Sequence[Network], there: Parent | None = None) -> None:
+        """Raise Refuse if a network cannot be attached so beside those that this host has.
+
+        ``there``: the attachment's interface if it is there already, and who sits on it, also of other people.
+        """
 
     def prefix(self, chosen: Any) -> str:
         """How interfaces are named inside containers, before the number."""

@@ -31,6 +31,7 @@ from spanlan.model.host import (
     LanAttachment,
     LanGround,
     NextHop,
+    Parent,
     StaticRoute,
     Wanted,
 )
@@ -93,18 +94,16 @@ class IpvlanDriver(lan.LanDriver):
             hops.setdefault(address.version, address)
         return replace(ours, next_hops=tuple(hops[version] for version in sorted(hops)))
 
-    def refuse_beside(self, attachment: Attachment, others: Sequence[Network]) -> None:
+    def refuse_beside(self, attachment: Attachment, others: Sequence[Network], there: Parent | None = None) -> None:
         """Raise Refuse if the network cannot share its parent with those that are there."""
         ours = lan.attachment_of(attachment)
         parents.refuse_other_kind(ours, others)
         parents.refuse_other_settings(ours, others)
-        for other, there in parents.sharing(ours, others):
-            if (there.mode, there.flag) != (ours.mode, ours.flag):
-                raise Refuse(
-                    f"options ipvlan_mode={ours.mode}, ipvlan_flag={ours.flag}: {ours.parent} carries network "
-                    f"{other.network_id[:12]} with {there.mode} and {there.flag}, and the kernel has one mode and flag "
-                    "a parent; give the same, or use another parent or a VLAN of it (-o vlan=)"
-                )
+        for other, theirs in parents.sharing(ours, others):
+            _refuse_other_mode_or_flag(ours, f"network {other.network_id[:12]}", theirs.mode, theirs.flag)
+        for mode in parents.modes_upon(ours, there):
+            flag = (there.ipvlan_flag if there else None) or ours.flag
+            _refuse_other_mode_or_flag(ours, "ipvlan links that spanlan did not make", mode, flag)
 
     def mac(self, network: Network, request: EndpointRequest, addresses: Sequence[IPAddress]) -> None:  # noqa: ARG002
         """None: a child has the MAC of its parent, and Docker must not be told any (protocol, gotcha G7)."""
@@ -170,6 +169,15 @@ class IpvlanDriver(lan.LanDriver):
             prefix=network.prefix,
             routes=tuple(StaticRoute(_DEFAULT_ROUTE[family]) for family in families) if leads_out else (),
             disable_gateway_service=True,
+        )
+
+
+def _refuse_other_mode_or_flag(ours: LanAttachment, who: str, mode: str, flag: str) -> None:
+    if (mode, flag) != (ours.mode, ours.flag):
+        raise Refuse(
+            f"options ipvlan_mode={ours.mode}, ipvlan_flag={ours.flag}: {ours.parent} carries {who} with {mode} and "
+            f"{flag}, and the kernel has one mode and flag a parent; give the same, or use another parent or a VLAN of "
+            "it (-o vlan=)"
         )
 
 

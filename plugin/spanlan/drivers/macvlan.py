@@ -58,18 +58,15 @@ class MacvlanDriver(lan.LanDriver):
             _refuse_unfit(nic)
         return lan.attach(chosen, segment, nic, kind="macvlan", mode=chosen.macvlan_mode)
 
-    def refuse_beside(self, attachment: Attachment, others: Sequence[Network]) -> None:
+    def refuse_beside(self, attachment: Attachment, others: Sequence[Network], there: Parent | None = None) -> None:
         """Raise Refuse if the network cannot share its parent with those that are there."""
         ours = lan.attachment_of(attachment)
         parents.refuse_other_kind(ours, others)
         parents.refuse_other_settings(ours, others)
-        for other, there in parents.sharing(ours, others):
-            if "passthru" in {ours.mode, there.mode}:
-                raise Refuse(
-                    f"option macvlan_mode={ours.mode}: {ours.parent} is used by network "
-                    f"{other.network_id[:12]} (macvlan {there.mode}), and passthru takes a NIC for one "
-                    "network alone; choose another parent or another mode"
-                )
+        for other, theirs in parents.sharing(ours, others):
+            _refuse_passthru(ours, f"network {other.network_id[:12]}", theirs.mode)
+        for mode in parents.modes_upon(ours, there):
+            _refuse_passthru(ours, "a link that spanlan did not make", mode)
 
     def mac(self, network: Network, request: EndpointRequest, addresses: Sequence[IPAddress]) -> Mac | None:
         """The MAC that was asked for, or one derived from the segment and the first address; none with passthru."""
@@ -105,6 +102,14 @@ class MacvlanDriver(lan.LanDriver):
             mode=attachment.mode,
         )
         return lan.with_gateways(network, endpoint, link)
+
+
+def _refuse_passthru(ours: LanAttachment, who: str, mode: str) -> None:
+    if "passthru" in {ours.mode, mode}:
+        raise Refuse(
+            f"option macvlan_mode={ours.mode}: {ours.parent} is used by {who} (macvlan {mode}), and passthru takes a "
+            "NIC for one network alone; choose another parent or another mode"
+        )
 
 
 def _refuse_unfit(nic: Parent) -> None:

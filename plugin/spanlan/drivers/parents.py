@@ -144,6 +144,22 @@ def refuse_other_kind(attachment: LanAttachment, others: Sequence[Network]) -> N
             )
 
 
+def modes_upon(attachment: LanAttachment, there: Parent | None) -> list[str]:
+    """The modes of the children that sit on the parent already, our own among them.
+
+    Raises Refuse if they are of the other kind: Docker's own drivers make such links, too.
+    """
+    children = sorted(there.children) if there is not None else []
+    for kind, _ in children:
+        if kind != attachment.kind:
+            raise Refuse(
+                f"option mode={attachment.kind}: {attachment.parent} carries {kind} links that spanlan did not make, "
+                f"and one parent has either macvlan or ipvlan children; use another parent, a VLAN of it (-o vlan=), or "
+                f"mode={kind}"
+            )
+    return [mode for _, mode in children]
+
+
 def refuse_other_settings(attachment: LanAttachment, others: Sequence[Network]) -> None:
     """Raise Refuse for a VLAN link that another network of this host wants otherwise."""
     mine = {link.name: link for link in attachment.links}

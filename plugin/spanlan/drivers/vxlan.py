@@ -24,7 +24,7 @@ from spanlan.drivers.common import child_alias, child_name, refuse_other_mode
 from spanlan.errors import Broken, Refuse
 from spanlan.model.address import IPAddress
 from spanlan.model.cluster import Segment, Tunnel
-from spanlan.model.host import Attachment, Handover, MacvlanLink, TunnelAttachment, Underlay, VxlanLink, Wanted
+from spanlan.model.host import Attachment, Handover, MacvlanLink, Parent, TunnelAttachment, Underlay, VxlanLink, Wanted
 from spanlan.model.local import LocalEndpoint, Network
 from spanlan.model.mac import Mac, derive_mac
 from spanlan.model.request import EndpointRequest, NetworkRequest
@@ -185,7 +185,7 @@ class VxlanDriver:
         present = [address for address in addresses if address.version == tunnel_of(segment).family]
         return ours if ours.vtep in present or not present else replace(ours, vtep=present[0])
 
-    def refuse_beside(self, attachment: Attachment, others: Sequence[Network]) -> None:
+    def refuse_beside(self, attachment: Attachment, others: Sequence[Network], there: Parent | None = None) -> None:
         """Tunnels do not mind each other: each has a VNI of its own."""
 
     def ground(self, segment: Segment, attachment: Attachment) -> VxlanLink:
