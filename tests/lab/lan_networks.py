@@ -79,6 +79,17 @@ def router(lab: Lab, subnets: Mapping[str, str | None] = ROUTERS) -> Iterator[No
 
 
 @contextmanager
+def reflecting(lab: Lab, host: Host) -> Iterator[None]:
+    """The switch port of a host sends frames back to where they came from (IEEE 802.1Qbg, reflective relay)."""
+    port = ["bridge", "link", "set", "dev", host.name, "hairpin"]
+    lab.lan.run([*port, "on"])
+    try:
+        yield
+    finally:
+        lab.lan.run([*port, "off"])
+
+
+@contextmanager
 def second_nic(lab: Lab, *hosts: Host, name: str = "eth1", mtu: int = 1500) -> Iterator[None]:
     """A further NIC on these hosts, plugged into the same LAN; whatever its name is at the end, it goes."""
     for host in hosts:

@@ -11,7 +11,7 @@ from lab.cleanliness import leftovers
 from lab.containers import SERVER, Container, at_once, kept_clean, links, refusal, running, start
 from lab.faults import Container as Pinged
 from lab.faults import Log, await_ready, pinging, published, status
-from lab.lan_networks import all_ping_all, create_lan, lan_line, our_routes, pings, router
+from lab.lan_networks import ROUTERS, all_ping_all, create_lan, lan_line, our_routes, pings, reflecting, router
 from spanlan.lab import Lab
 from spanlan.lab.commands import until
 from spanlan.lab.host import Host
@@ -202,6 +202,48 @@ class TestWhatHappensToIt:
         again = running(here, "one", "blue")
         assert pings(here, again.on(4))
         assert again.pings(own_addresses(here)[6])
+
+    def test_it_is_there_again_after_the_host_has_crashed_and_booted(self, clean_lab: Lab) -> None:
+        here, there = clean_lab.hosts
+        create_lan(clean_lab.hosts, "blue", *ACCESS)
+        start(here, "one", "blue", "--restart", "always")
+        far, address = start(there, "far", "blue"), own_addresses(here)
+        here.crash()
+        here.boot()
+        told = ("ps", "--format", "{{.Names}}")
+        until(lambda: here.docker(*told).stdout.strip() == "one", seconds=40, what="the container running again")
+        again = running(here, "one", "blue")
+        all_ping_all([again, far])
+        assert own_addresses(here) == address
+        assert pings(here, again.on(4))
+        assert far.pings(address[6])
+
+
+class TestManyContainers:
+    def test_each_of_many_that_come_and_go_at_once_is_reached_by_its_host(self, clean_lab: Lab) -> None:
+        here, there = clean_lab.hosts
+        create_lan(clean_lab.hosts, "blue", *ACCESS)
+        places = [(host, number) for number in range(4) for host in (here, there)]
+        at_once(lambda place: start(place[0], f"c{place[1]}", "blue"), places)
+        at_once(lambda number: here.docker("rm", "-f", f"c{number}"), (0, 1))
+        for host in (here, there):
+            assert all(pings(host, running(here, f"c{number}", "blue").on(6)) for number in (2, 3))
+            assert all(pings(host, running(there, f"c{number}", "blue").on(4)) for number in range(4))
+        blocks = [ipaddress.ip_network(each) for each in our_routes(here) if each not in ROUTERS]
+        own = {running(here, f"c{number}", "blue").on(family) for number in (2, 3) for family in (4, 6)}
+        assert sum(block.num_addresses for block in blocks) == len(own)
+        assert all(any(ipaddress.ip_address(address) in block for block in blocks) for address in own)
+
+
+class TestVepa:
+    def test_the_host_and_its_container_meet_at_a_switch_that_sends_back(self, clean_lab: Lab) -> None:
+        here = clean_lab.hosts[0]
+        create_lan([here], "blue", *ACCESS, "-o", "macvlan_mode=vepa")
+        one = start(here, "one", "blue")
+        assert not pings(here, one.address, seconds=1)
+        with reflecting(clean_lab, here):
+            assert pings(here, one.address)
+            assert one.pings(own_addresses(here)[6])
 
 
 class TestAnAddressOfOnesOwn:

@@ -186,6 +186,17 @@ class TestNetworksOfEverySort:
             assert second.pings(far.address)
             assert first.pings(far.address), "by way of the router"
 
+    def test_hosts_may_have_ranges_of_their_own_and_leave_the_gateway_to_the_cluster(self, clean_lab: Lab) -> None:
+        here, there = clean_lab.hosts
+        subnet: dict[str, str | None] = {"10.50.0.0/24": None}
+        create_lan([here], "blue", "--ip-range", "10.50.0.64/27", subnets=subnet)
+        create_lan([there], "blue", "--ip-range", "10.50.0.96/27", "--aux-address", "nas=10.50.0.96", subnets=subnet)
+        one, other = at_once(lambda host: start(host, "member", "blue"), clean_lab.hosts)
+        assert (one.address, other.address) == ("10.50.0.64", "10.50.0.97")
+        gateways = {gateway for each in (one, other) for target, gateway, _ in routes(each) if target == "default"}
+        assert len(gateways) == 1
+        assert one.pings(other.address)
+
     def test_with_dockers_own_ipam_a_duplicate_is_refused_with_its_holder_and_the_cure(self, clean_lab: Lab) -> None:
         here, there = clean_lab.hosts
         create_lan(clean_lab.hosts, "blue", ipam=None)

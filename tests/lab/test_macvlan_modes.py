@@ -7,10 +7,19 @@ import pytest
 from lab.cleanliness import leftovers
 from lab.containers import Container, at_once, kept_clean, links, refusal, running, start
 from lab.faults import published
-from lab.lan_networks import all_ping_all, create_lan, lan_line, mac_of, macvlan_of, pings, second_nic, start_with_mac
+from lab.lan_networks import (
+    all_ping_all,
+    create_lan,
+    lan_line,
+    mac_of,
+    macvlan_of,
+    pings,
+    reflecting,
+    second_nic,
+    start_with_mac,
+)
 from lab.wire import capture
 from spanlan.lab import IMAGE, Lab
-from spanlan.lab.host import Host
 
 Trio = Callable[[str], list[Container]]
 
@@ -25,22 +34,6 @@ def trio(clean_lab: Lab) -> Trio:
         return at_once(lambda place: start(*place, "blue"), places)
 
     return make
-
-
-class reflecting:  # noqa: N801 - used as a verb
-    """The switch port of a host sends frames back to where they came from (IEEE 802.1Qbg: reflective relay)."""
-
-    def __init__(self, lab: Lab, host: Host) -> None:
-        self._lab, self._host = lab, host
-
-    def __enter__(self) -> None:
-        self._set("on")
-
-    def __exit__(self, *_: object) -> None:
-        self._set("off")
-
-    def _set(self, state: str) -> None:
-        self._lab.lan.run(["bridge", "link", "set", "dev", self._host.name, "hairpin", state])
 
 
 class TestPrivate:
@@ -142,6 +135,18 @@ class TestSeveralNetworksOnOneNic:
         all_ping_all([blue, far_blue])
         assert [key for key in clean_lab.store_keys("/") if "10.51." in key or "fd51" in key] == []
         assert start(here, "later", "blue").pings(far_blue.address)
+
+    def test_a_container_may_be_on_two_of_them_and_leave_one(self, clean_lab: Lab) -> None:
+        here, there = clean_lab.hosts
+        create_lan(clean_lab.hosts, "blue")
+        create_lan(clean_lab.hosts, "green", subnets={"10.51.0.0/24": "10.51.0.1"})
+        both, far = start(here, "both", "green"), start(there, "far", "blue")
+        here.docker("network", "connect", "blue", "both")
+        assert set(both.links()) == {"lo", "eth0", "eth1"}
+        all_ping_all([running(here, "both", "blue"), far])
+        here.docker("network", "disconnect", "green", "both")
+        assert set(both.links()) == {"lo", "eth1"}
+        all_ping_all([running(here, "both", "blue"), far])
 
     def test_networks_of_two_modes_share_it_too(self, clean_lab: Lab) -> None:
         # In the kernel a macvlan mode belongs to the child, not to the parent.
