@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,17 +17,28 @@ from vm.remote import RemoteRun
 INSIDE = Path(__file__).with_name("inside")
 CHECKOUT = Path(__file__).parent.parent.parent
 MODES = {"", "on", "off", "inside"}
+SAME_ON_ANY_KERNEL = re.compile(
+    r"inside/kernel/test_(one_host\w*|facts|announce)\.py::|ten_thousand|without_the_capability"
+)
+"""Tests of the kernel world that ask more of Python than of the kernel, and take the guest minutes: left out of it.
+
+``VM_KERNEL=all`` runs them all.
+"""
 _remote = pytest.StashKey[RemoteRun]()
 
 
+def is_for_guests() -> bool:
+    return os.environ.get("VM", "on") in {"", "on"}
+
+
 def is_for_the_guest(item: pytest.Item) -> bool:
-    return os.environ.get("VM", "on") in {"", "on"} and item.path.is_relative_to(INSIDE)
+    return is_for_guests() and item.path.is_relative_to(INSIDE)
 
 
 def pytest_configure() -> None:
     if os.environ.get("VM", "on") not in MODES:
         raise pytest.UsageError(f"VM={os.environ['VM']}: must be on or off")
-    if os.environ.get("VM", "on") in {"", "on"}:
+    if is_for_guests():
         compile_for_the_guest()
 
 
@@ -40,11 +52,13 @@ def compile_for_the_guest() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     machinery = [item for item in items if item.path.name == "test_the_guest_itself.py"]
-    others = [item for item in items if item not in machinery]
-    if os.environ.get("VM") == "off":
-        config.hook.pytest_deselected(items=machinery)
-        machinery = []
-    items[:] = [*machinery, *others]  # it has guests of its own: one at a time
+    left_out = machinery if os.environ.get("VM") == "off" else []
+    if is_for_guests() and os.environ.get("VM_KERNEL") != "all":
+        left_out = [item for item in items if is_for_the_guest(item) and SAME_ON_ANY_KERNEL.search(item.nodeid)]
+    config.hook.pytest_deselected(items=left_out)
+    # The machinery's tests come first: they have guests of their own, and one at a time is enough.
+    rest = [item for item in items if item not in machinery]
+    items[:] = [item for item in (*machinery, *rest) if item not in left_out]
     for item in items:
         if is_for_the_guest(item):
             item.add_marker(pytest.mark.timeout(0))  # the guest has its own bounds, and needs long
