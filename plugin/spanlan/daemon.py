@@ -4,12 +4,11 @@ The door opens first and closes first: dockerd must always find somebody who ans
 """
 
 import logging
+import os
 import signal
-import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from spanlan import __version__
 from spanlan.control.announcing import Announcing
@@ -205,17 +204,22 @@ class Daemon:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.  Raises what keeps a daemon from starting."""
     daemon = Daemon(settings)
-    ended = threading.Event()
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
-        ended.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    wait_for_the_end = listen_for_the_end()
     daemon.start()
-    ended.wait()
+    log.info("%s: stopping", wait_for_the_end().name)
     daemon.stop()
+
+
+def listen_for_the_end() -> Callable[[], signal.Signals]:
+    """Take SIGTERM and SIGINT from now on; returns what waits for the first of them.
+
+    All that the handler does is one system call.  It runs in the midst of whatever the main thread is doing, and a lock
+    or a log line that is taken there already fails or blocks: with that the signal itself was lost.
+    """
+    told, tell = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os.write(tell, bytes([number])))
+    return lambda: signal.Signals(os.read(told, 1)[0])
 
 
 def _open(settings: Settings) -> Store:

@@ -155,21 +155,18 @@ class TestWhatHappensToIt:
         assert leftovers(clean_lab) == []
         assert our_routes(there) == []
 
-    @pytest.mark.parametrize("how", ["stopped", "killed"])
-    def test_a_restart_of_the_daemon_disturbs_it_not(self, clean_lab: Lab, one: Container, how: str) -> None:
+    def test_a_daemon_that_is_stopped_or_killed_disturbs_it_not(self, clean_lab: Lab, one: Container) -> None:
         here, there = clean_lab.hosts
         far = start(there, "far", "blue")
         index, address = links(here)[own_link(here)]["ifindex"], own_addresses(here)
         flow = Pinged(far.host, "far", "blue", far.address), Pinged(here, "itself", "blue", address[4])
         with pinging(flow):
-            if how == "stopped":
-                here.stop_daemon()
-            else:
-                here.kill_daemon()
-            assert pings(here, one.on(4)), "without a daemon"
-            here.start_daemon()
-            await_ready(here)
-            assert pings(here, one.on(6))
+            for end in (here.stop_daemon, here.kill_daemon):
+                end()
+                assert pings(here, one.on(4)), "without a daemon"
+                here.start_daemon()
+                await_ready(here)
+                assert pings(here, one.on(6))
         assert links(here)[own_link(here)]["ifindex"] == index
         assert own_addresses(here) == address
         new = start(here, "new", "blue")
