@@ -15,6 +15,7 @@ from spanlan.kernel.monitor import AddressesChanged, LinkChanged, LinkGone, Moni
 from spanlan.kernel.overlay import OverlayState
 from spanlan.kernel.routes import Way, dump_routes
 from spanlan.kernel.state import describe
+from spanlan.lab.commands import patience
 from spanlan.model.address import ip_address, ip_network
 from spanlan.model.host import HostLink, LanGround, Nic, OnLink, Wanted
 from spanlan.model.mac import parse_mac
@@ -31,6 +32,8 @@ WITH_HOST = LanGround(
     (POOL, POOL6),
     ((POOL, OnLink("slh-blue", OWN)), (POOL6, OnLink("slh-blue", OWN6))),
 )
+QUIET = patience(0.05)
+"""Seconds without a word from the kernel after which it has said all."""
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def observe_until_unsettled(state, monitor):
 
 def settle(state, monitor):
     """Take in what the kernel says of our own doings."""
-    while events := monitor.events(0.05):
+    while events := monitor.events(QUIET):
         for event in events:
             state.observe(event)
     return state.sync()

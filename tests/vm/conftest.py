@@ -18,7 +18,7 @@ INSIDE = Path(__file__).with_name("inside")
 CHECKOUT = Path(__file__).parent.parent.parent
 MODES = {"", "on", "off", "inside"}
 SAME_ON_ANY_KERNEL = re.compile(
-    r"inside/kernel/test_(one_host\w*|facts|announce)\.py::|ten_thousand|without_the_capability"
+    r"inside/kernel/test_(one_host\w*|facts|announce)\.py::|ten_thousand|keep_the_pace|without_the_capability"
 )
 """Tests of the kernel world that ask more of Python than of the kernel, and take the guest minutes: left out of it.
 
