@@ -67,6 +67,7 @@ class OneHost:
             sites=Sites(underlay=underlay, aliases=aliases),
             host_access=HostAccess(me=me, ipam=ipam, segments=self.segments),
             host=self.endpoints,
+            automatic=lambda _: False,
             created=lambda _pools, _segment: None,
         )
         self.liveness = Liveness(store, Host(me, "0", f"instance of {me}"), ttl=10)

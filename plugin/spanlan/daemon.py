@@ -97,6 +97,7 @@ class Daemon:
             sites=Sites(underlay=settings.underlay, aliases=dict(settings.parents or ())),
             host_access=HostAccess(me=me, ipam=ipam, segments=segments),
             host=self._endpoints,
+            automatic=ipam.is_automatic,
             created=ipam.network_created,
         )
         addresses = AddressService(ipam, self._debts, self._liveness)

@@ -75,7 +75,8 @@ FIELDS = (
 )  # fmt: skip
 GOOD_VALUES = {
     "version": "1", "instance": "i", "mode": "vxlan", "variant": "", "pools": [],
-    "tunnel": {"vni": 1, "port": 4789, "mtu": 1450, "family": 4}, "underlay": ["192.0.2.1"], "networks": ["n"], "address": "10.0.0.1", "mac": "02:00:00:00:00:01", "host": "alpha",
+    "tunnel": {"vni": 1, "port": 4789, "mtu": 1450, "family": 4}, "underlay": ["192.0.2.1"], "networks": ["n"],
+    "address": "10.0.0.1", "mac": "02:00:00:00:00:01", "host": "alpha",
     "endpoint": "e", "cidr": "10.0.0.0/24", "gateway": "10.0.0.1", "holders": ["alpha/1"], "kind": "endpoint",
     "claim": "c", "last": "10.0.0.1",
 }  # fmt: skip

@@ -303,6 +303,13 @@ class TestSegment:
             "-o segment=NAME"
         )
 
+    def test_a_subnet_that_was_chosen_for_this_host_alone_names_no_segment(self) -> None:
+        chosen = replace(request("10.64.0.0/20"), pools=(NetworkPool(ip_network("10.64.0.0/20"), automatic=True),))
+        with pytest.raises(Refuse, match=r"subnet 10\.64\.0\.0/20 was chosen for this host.*--ipam-opt segment=NAME"):
+            macvlan.segment_name(macvlan.parse({"parent": "eth0"}), chosen)
+        assert macvlan.segment_name(macvlan.parse({"parent": "eth0", "segment": "lan"}), chosen) == "lan"
+        assert macvlan.segment_name(macvlan.parse({}), chosen).startswith("isolated.")
+
     def test_macvlan_modes_of_one_segment_may_differ_by_host(self) -> None:
         macvlan.check(macvlan.parse({"macvlan_mode": "vepa"}), segment_of(macvlan), NIC)
         ipvlan.check(ipvlan.parse({"ipvlan_flag": "vepa"}), segment_of(ipvlan), NIC)

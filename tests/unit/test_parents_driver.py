@@ -242,7 +242,7 @@ class TestSharing:
     def test_links_of_other_programs_on_the_parent_count_as_ours_do(self) -> None:
         docker = replace(NIC, children=frozenset({("macvlan", "bridge")}))
         macvlan.refuse_beside(attached(macvlan), [], docker)
-        with pytest.raises(Refuse, match="eth0 carries macvlan links that spanlan did not make.*mode=macvlan"):
+        with pytest.raises(Refuse, match=r"eth0 carries macvlan links that spanlan did not make.*mode=macvlan"):
             ipvlan.refuse_beside(attached(ipvlan), [], docker)
         with pytest.raises(
             Refuse, match="option macvlan_mode=passthru: eth0 is used by a link that spanlan did not make"
@@ -252,7 +252,7 @@ class TestSharing:
     def test_another_programs_ipvlan_links_set_the_mode_and_flag(self) -> None:
         docker = replace(NIC, children=frozenset({("ipvlan", "l3")}), ipvlan_flag="bridge")
         ipvlan.refuse_beside(attached(ipvlan, ipvlan_mode="l3"), [], docker)
-        with pytest.raises(Refuse, match="ipvlan_mode=l2.*ipvlan links that spanlan did not make with l3 and bridge"):
+        with pytest.raises(Refuse, match=r"ipvlan_mode=l2.*ipvlan links that spanlan did not make with l3 and bridge"):
             ipvlan.refuse_beside(attached(ipvlan), [], docker)
 
     def test_they_may_sit_on_different_vlans_of_one_nic(self) -> None:

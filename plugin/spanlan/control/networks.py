@@ -19,7 +19,7 @@ from spanlan.control.sites import Sites
 from spanlan.drivers.base import Driver, Site
 from spanlan.errors import Gone, Refuse, Retry, SpanlanError
 from spanlan.kernel.found import FoundVxlan
-from spanlan.model.address import IPAddress
+from spanlan.model.address import IPAddress, IPNetwork
 from spanlan.model.cluster import Segment, Tunnel
 from spanlan.model.host import Attachment, LanAttachment, TunnelAttachment
 from spanlan.model.local import Network
@@ -67,6 +67,7 @@ class Networks:
         sites: Sites,
         host_access: HostAccess,
         host: HostPlace,
+        automatic: Callable[[IPNetwork], bool],
         created: Callable[[Sequence[NetworkPool], str | None], None],
     ) -> None:
         self._me = me
@@ -77,6 +78,7 @@ class Networks:
         self._sites = sites
         self._host_access = host_access
         self._host = host
+        self._automatic = automatic
         self._created = created
         self._leaving: set[str] = set()
         self._attaching = threading.Lock()
@@ -95,7 +97,8 @@ class Networks:
             return
         driver = drivers.choose(request.options)
         written = driver.parse(request.options)
-        name = driver.segment_name(written, request)
+        pools = tuple(replace(pool, automatic=self._automatic(pool.cidr)) for pool in request.pools)
+        name = driver.segment_name(written, replace(request, pools=pools))
         chosen, site = self._sites.find(driver, written)
         self._debts.pay_all()
         network, following = self._attach(_Asked(driver, chosen, name, site, request))

@@ -122,6 +122,13 @@ class LanDriver:
         if chosen.parent is None:
             return f"isolated.{request.network_id[:12]}"
         subnets = [pool.cidr for pool in request.pools if pool.cidr.prefixlen]
+        for pool in request.pools:
+            if pool.automatic:
+                raise Refuse(
+                    f"subnet {pool.cidr} was chosen for this host, and other hosts would get other ones: give the "
+                    f"IPv{pool.cidr.version} --subnet that the LAN has, or let all hosts share a chosen one with -o "
+                    "segment=NAME --ipam-opt segment=NAME"
+                )
         if not subnets:
             raise Refuse("a network without a subnet needs a name that every host can see: add -o segment=NAME")
         return f"lan.{str(subnets[0]).replace('/', '-').replace(':', '_')}"

@@ -154,8 +154,8 @@ def modes_upon(attachment: LanAttachment, there: Parent | None) -> list[str]:
         if kind != attachment.kind:
             raise Refuse(
                 f"option mode={attachment.kind}: {attachment.parent} carries {kind} links that spanlan did not make, "
-                f"and one parent has either macvlan or ipvlan children; use another parent, a VLAN of it (-o vlan=), or "
-                f"mode={kind}"
+                f"and one parent has either macvlan or ipvlan children; use another parent, a VLAN of it (-o vlan=), "
+                f"or mode={kind}"
             )
     return [mode for _, mode in children]
 

@@ -70,6 +70,7 @@ class Ipam:
         self._automatic = Automatic(store, self._addresses)
         self._creating = ShortMemory(clock)
         self._offers = ShortMemory(clock)
+        self._automatic_pools = ShortMemory(clock)
         self._subnets = Subnets(
             self._pools, self._offers, host=host, default_pools=default_pools, host_networks=host_networks
         )
@@ -93,6 +94,8 @@ class Ipam:
             raise
         self._in_time(Release(str(pool_id)))
         self._creating.begin(pool_id)
+        if cidr is None:
+            self._automatic_pools.begin(pool_id)
         return PoolReply(str(pool_id), pool_id.cidr)
 
     def release_pool(self, pool_id: str) -> None:
@@ -168,6 +171,7 @@ class Ipam:
         if release.address is None:
             self._creating.end(hold)
             self._offers.end(hold)
+            self._automatic_pools.end(hold)
             self._addresses.release_all(hold)
             self._pools.release(hold)
         else:
@@ -179,6 +183,11 @@ class Ipam:
         for pool in pools:
             self._creating.end_all(pool.cidr, spaces)
             self._offers.end_all(pool.cidr, spaces)
+            self._automatic_pools.end_all(pool.cidr, spaces)
+
+    def is_automatic(self, cidr: IPNetwork) -> bool:
+        """Whether the pool of a network that is being created was chosen here, for this host: others get other ones."""
+        return bool(self._automatic_pools.all(keys.space_of(None), cidr))
 
     def _in_time(self, release: Release) -> None:
         """Raise Retry if the deadline has passed: nobody waits for the answer any more, so what it grants must go."""
