@@ -47,7 +47,13 @@ def disconnect(container: Container, network: str) -> None:
 def fetches(client: Container, server: Container, family: int) -> bool:
     """Whether a client gets a page over TCP."""
     address = f"[{server.on(6)}]" if family == 6 else server.on(4)
-    return client.inside("busybox", "wget", "-q", "-T", "5", "-O", "-", f"http://{address}/", check=False) == SERVED
+    return client.inside("curl", "-s", "--max-time", "5", f"http://{address}/", check=False) == SERVED
+
+
+def interface_of(container: Container) -> str:
+    """The interface with the container's address: dockerd numbers them on when networks come and go."""
+    told = json.loads(container.inside("ip", "-j", "addr", "show", "to", container.address))
+    return str(next(link["ifname"] for link in told if link.get("ifname")))
 
 
 def link_of(host: Host, name: str) -> tuple[int, str] | None:
