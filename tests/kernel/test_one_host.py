@@ -318,7 +318,9 @@ def test_an_entry_that_the_kernel_refuses_keeps_no_container_from_joining(host: 
     store.commit(
         [],
         [
-            Put(keys.member("blue", "b"), codec.encode_member(Member("blue", "b", (ip_address("192.0.2.9"),), ("n2",)))),
+            Put(
+                keys.member("blue", "b"), codec.encode_member(Member("blue", "b", (ip_address("192.0.2.9"),), ("n2",)))
+            ),
             Put(
                 keys.endpoint("blue", there),
                 codec.encode_endpoint(Endpoint("blue", there, derive_mac("blue", there), "b", "e9")),
