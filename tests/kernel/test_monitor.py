@@ -1,6 +1,7 @@
 """What the kernel says when somebody else changes something."""
 
 import socket
+import struct
 import threading
 import time
 
@@ -65,6 +66,31 @@ def test_fdb_entries_that_come_move_and_go_are_seen(namespace, device):
     assert all(event[:2] == (device, MAC) for event in events)
     assert (seen[0], seen[-1]) == (ip_address("10.9.0.2"), None)
     assert ip_address("10.9.0.3") in seen
+
+
+def fdb_message(kind, *attributes, state=0x80):
+    """What a kernel says of an FDB entry: an ndmsg with NTF_SELF for interface 7, and these attributes."""
+    body = struct.pack("=BxxxiHBB", socket.AF_BRIDGE, 7, state, 0x02, 0)
+    for number, content in attributes:
+        body += (struct.pack("=HH", 4 + len(content), number) + content).ljust((len(content) + 7) & ~3, b"\0")
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+
+def test_what_older_kernels_say_a_second_time_without_the_vtep_is_not_taken_for_an_entry_that_went(namespace):
+    """Before Linux 6.13 each entry is told by the VXLAN driver, and again by rtnetlink in fewer words."""
+    mac, vtep = Mac(parse_mac("02:42:0a:2a:00:05")), ip_address("10.9.0.2")
+    told = (
+        fdb_message(28, (2, mac), (1, vtep.packed)),
+        fdb_message(28, (2, mac)),
+        fdb_message(28, (2, mac), (13, b"\1\0\0\0")),  # through a next hop: truly an entry without a VTEP
+        fdb_message(28, (2, mac), state=0x02),  # not permanent, so not ours
+        fdb_message(29, (2, mac)),
+    )
+    seen = []
+    with Monitor() as monitor:
+        for message in told:
+            monitor._parse(message, seen)
+    assert seen == [FdbSeen(7, mac, vtep), *[FdbSeen(7, mac, None)] * 3]
 
 
 def test_links_that_change_and_go_are_seen(namespace, device):

@@ -212,6 +212,10 @@ class Monitor:
         family, interface, ours, destination, mac = entry
         if self._of_interest is not None and not self._of_interest(interface):
             return None
+        if family == AF_BRIDGE and there and ours and destination is None:
+            # Before Linux 6.13 rtnetlink repeats what the VXLAN driver has told already, and leaves the VTEP out
+            # (rtnl_fdb_add).  Taken for an entry without one, each write of ours would call for the next.
+            return None
         there = there and ours
         if family == AF_BRIDGE:
             return FdbSeen(interface, Mac(mac or b""), decode_address(destination) if there and destination else None)
