@@ -6,8 +6,9 @@ has it).  So tests share containers, and connect them to further networks while 
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from lab.containers import SERVER, Container, at_once, links, running, start
+from lab.containers import SERVER, Container, at_once, links, start
 from lab.lan_networks import lan_line
 from spanlan.lab.host import Host
 from vm.trunk import LanLab
@@ -30,14 +31,16 @@ def start_together(*places: tuple[Host, str, str, Sequence[str]]) -> list[Contai
     return at_once(lambda place: start(*place[:3], *place[3], command=SERVER), places, threads=2)
 
 
-def connect(container: Container, network: str, *more: str) -> Container:
-    """Put a container on one more network while it runs; the container as it is on that one."""
-    container.host.docker("network", "connect", *more, network, container.name)
-    return running(container.host, container.name, network)
+def connect(container: Container, network: str, address: str, address6: str | None = None) -> Container:
+    """Put a container on one more network while it runs, with these addresses; the container as it is on that one."""
+    v6 = () if address6 is None else ("--ip6", address6)
+    container.host.docker("network", "connect", "--ip", address, *v6, network, container.name)
+    return replace(container, address=address, address6=address6)
 
 
-def connect_together(network: str, *containers: Container) -> list[Container]:
-    return at_once(lambda container: connect(container, network), containers, threads=2)
+def connect_together(network: str, *places: tuple[Container, str]) -> list[Container]:
+    """Containers and the addresses that they get there."""
+    return at_once(lambda place: connect(place[0], network, place[1]), places, threads=2)
 
 
 def disconnect(container: Container, network: str) -> None:

@@ -26,6 +26,7 @@ from vm.members import (
 from vm.trunk import LanLab
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
+L3_WILL_DO = pytest.mark.parametrize("routed", ["l3"], indirect=True)  # nothing in it knows of l3s, and time is dear
 SUBNETS = {"10.60.0.0/24": None, "fd60::/64": None}
 SEGMENT = "lan.10.60.0.0-24"
 FOREIGN = "10.60.0.200"
@@ -92,14 +93,16 @@ class TestContainersOnTwoHosts:
                 told = json.loads(container.inside("ip", "-j", family, "route", "show", "default"))
                 assert [(route["dev"], "gateway" in route) for route in told] == [("eth0", False)]
 
+    @L3_WILL_DO
     def test_on_an_internal_network_there_is_none(self, routed: Routed, lan_lab: LanLab) -> None:
         mode = ("-o", f"ipvlan_mode={routed.mode}")
         before = routes(routed.one)
         create_on(lan_lab.a, "inner", "--internal", *mode, subnets={"10.61.0.0/24": None})
-        within = connect(routed.one, "inner")
+        within = connect(routed.one, "inner", "10.61.0.5")
         assert routes(routed.one) - before == {("10.61.0.0/24", None, interface_of(within))}
         disconnect(within, "inner")
 
+    @L3_WILL_DO
     def test_what_lies_beyond_is_reached_by_the_hosts_own_routes(self, routed: Routed, lan_lab: LanLab) -> None:
         back = ["10.60.0.16", "via", routed.one.host.address]
         lan_lab.lab.lan.run(["ip", "route", "add", *back])
@@ -108,6 +111,7 @@ class TestContainersOnTwoHosts:
         finally:
             lan_lab.lab.lan.run(["ip", "route", "del", *back])
 
+    @L3_WILL_DO
     def test_nobody_is_asked_for_a_container_and_the_frames_go_from_host_to_host(
         self, routed: Routed, lan_lab: LanLab
     ) -> None:
@@ -129,6 +133,7 @@ class TestContainersOnTwoHosts:
             routed.far.host.run(["iptables", "-D", *rule])
 
 
+@L3_WILL_DO
 class TestRoutes:
     def test_each_host_has_those_to_the_other_and_neighbours_share_one(self, routed: Routed) -> None:
         here, there = routed.one.host, routed.far.host
@@ -140,7 +145,7 @@ class TestRoutes:
         disconnect(routed.beside, "red")
         wait_for_routes(there, {"10.60.0.16": here.address, "fd60::10": here.address6})
         assert not routed.far.pings(routed.beside.address, seconds=1)
-        connect(routed.beside, "red", *at("beside"))
+        connect(routed.beside, "red", *PLACES["beside"])
         wait_for_routes(there, to_one_and_beside(routed))
         assert routed.far.pings(routed.beside.address)
 
@@ -163,6 +168,7 @@ class TestRoutes:
             there.run(["ip", "route", "del", "10.60.0.201"])
 
 
+@L3_WILL_DO
 def test_a_host_that_is_on_another_lan_is_told_of_and_disturbs_no_other(routed: Routed, lan_lab: LanLab) -> None:
     here = routed.one.host
     said = Log(here)

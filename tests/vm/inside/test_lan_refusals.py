@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.cleanliness import leftovers
-from lab.containers import kept_clean, links, refusal
+from lab.containers import kept_clean, refusal
 from lab.lan_networks import lan_line, start_with_mac
 from spanlan.lab.host import Host
 from vm.members import create_on
@@ -16,16 +15,13 @@ SUBNETS = {"10.91.0.0/24": None}
 
 @pytest.fixture(scope="module")
 def here(lan_lab: LanLab) -> Iterator[Host]:
-    """A host with an ipvlan network on ``eth0``, a VLAN link of somebody else's, and a bridge with a port."""
+    """A host with an ipvlan network on ``eth0`` and a VLAN link of somebody else's."""
     host = lan_lab.a
     host.run(["ip", "link", "add", "link", "eth0", "name", "eth0.70", "up", "type", "vlan", "id", "70"])
-    host.run(["ip", "link", "add", "br7", "type", "bridge"])
-    host.run(["ip", "link", "add", "port7", "master", "br7", "type", "dummy"])
     with kept_clean(lan_lab.lab):
         create_on(host, "blue", subnets={"10.90.0.0/24": None})
         yield host
-    for name in ("port7", "br7", "eth0.70"):
-        host.run(["ip", "link", "del", name])
+    host.run(["ip", "link", "del", "eth0.70"])
 
 
 @pytest.mark.parametrize(
@@ -33,13 +29,7 @@ def here(lan_lab: LanLab) -> Iterator[Host]:
     [
         ((), "eth7.10", "this host has no interface eth7", "there are"),
         ((), "eth0.4095", "a VLAN is a number from 1 to 4094, not 4095", ""),
-        (("vlan=0",), "eth0", "vlan=0", "a VLAN from 1 to 4094"),
         (("vlan=7",), "eth0.70", "eth0.70 is VLAN 70 itself (802.1q)", "-o parent=eth0 -o vlan=70.7"),
-        (("vlan=7",), None, "option vlan= needs a NIC", "add -o parent="),
-        ((), "lo", "the loopback leads nowhere", "name a NIC"),
-        ((), "port7", "it is a port of br7", "name br7"),
-        (("ipvlan_mode=l4",), "eth0", "ipvlan_mode=l4", "l2, l3, l3s"),
-        (("ipvlan_flag=loud",), "eth0", "ipvlan_flag=loud", "bridge, private, vepa"),
         (("ipvlan_flag=private", "host_access=true"), "eth0.71", "keeps the children of a parent apart", ""),
     ],
 )
@@ -74,9 +64,3 @@ def test_a_mac_of_ones_own_is_refused_for_it_is_the_nics(here: Host) -> None:
     with pytest.raises(Exception, match=r"--mac-address 02:00:00:00:90:01: .* has the MAC of its host's NIC"):
         start_with_mac(here, "vain", "blue", "02:00:00:00:90:01")
     here.docker("rm", "vain")
-
-
-def test_nothing_is_left_of_what_was_refused(here: Host, lan_lab: LanLab) -> None:
-    refusal(here, *lan_line("vain", "-o", "vlan=4095", mode="ipvlan", subnets=SUBNETS))
-    assert "eth0.4095" not in links(here)
-    assert [each for each in leftovers(lan_lab.lab) if "10.91" in each] == []
