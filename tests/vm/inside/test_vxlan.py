@@ -32,7 +32,7 @@ def test_a_page_is_fetched_over_tcp(pair: list[Container], family: int) -> None:
     one, other = pair
     for here, there in ((one, other), (other, one)):
         address = f"[{there.on(6)}]" if family == 6 else there.on(4)
-        assert here.inside("busybox", "wget", "-q", "-T", "10", "-O", "-", f"http://{address}/") == "spanlan lab\n"
+        assert here.inside("curl", "-s", "--max-time", "10", f"http://{address}/") == "spanlan lab\n"
 
 
 def test_no_question_for_a_known_address_goes_over_the_wire(pair: list[Container]) -> None:
