@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lab.containers import SERVER, Container, at_once, links, start
-from lab.lan_networks import lan_line
+from lab.lan_networks import lan_line, routes
 from spanlan.lab.host import Host
 from vm.trunk import LanLab
 
@@ -63,6 +63,12 @@ def link_of(host: Host, name: str) -> tuple[int, str] | None:
     """The index of a host's link and the mark on it: the same link has the same ones, one made anew has not."""
     link = links(host).get(name)
     return None if link is None else (link["ifindex"], link.get("ifalias", ""))
+
+
+def routes_on(container: Container) -> set[tuple[str, str | None]]:
+    """Destination and router of the routes over the interface with the container's address."""
+    interface = interface_of(container)
+    return {(destination, router) for destination, router, over in routes(container) if over == interface}
 
 
 def next_hops(host: Host) -> dict[str, str]:

@@ -83,7 +83,7 @@ class TestTheWire:
     def test_a_vlan_in_a_vlan_has_the_service_tag_outside_and_its_own_inside(
         self, members: Members, lan_lab: LanLab
     ) -> None:
-        create_everywhere(lan_lab, "inner", "-o", "vlan=100.10", subnets={"10.80.0.0/24": None})
+        create_everywhere(lan_lab, "inner", "--internal", "-o", "vlan=100.10", subnets={"10.80.0.0/24": None})
         one, far = connect_together("inner", (members.ten, "10.80.0.5"), (members.far_ten, "10.80.0.6"))
         room = links(lan_lab.a)["eth0.100.10"]["mtu"] - 28
         with lan_lab.wire() as wire:
@@ -121,7 +121,9 @@ class TestLinks:
         self, members: Members, lan_lab: LanLab
     ) -> None:
         here = lan_lab.a
-        create_on(here, "kept", "-o", "vlan=60", "-o", "vlan_qos=6:5", subnets={"10.84.0.0/24": "10.84.0.1"})
+        create_on(
+            here, "kept", "--internal", "-o", "vlan=60", "-o", "vlan_qos=6:5", subnets={"10.84.0.0/24": "10.84.0.1"}
+        )
         wanted = facts_of(here)
         here.run(["ip", "link", "del", "eth0.60"])
         until(lambda: facts_of(here) == wanted, seconds=5, what="the VLAN link's return")
