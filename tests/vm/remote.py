@@ -19,7 +19,7 @@ from spanlan.lab.commands import PATIENCE
 from vm.guest import BOOT_SECONDS, Guest, GuestError
 from vm.reporting import PATH_VARIABLE
 
-WORLD_SECONDS = 900.0
+WORLD_SECONDS = 1080.0
 """Bound on everything.  On a machine with nothing else to do it is a half of that."""
 SILENCE_SECONDS = 480.0
 """Bound on the collection, and on each test: longer than that without a word, the guest hangs."""
