@@ -247,7 +247,9 @@ def _tell(state: SegmentState, work: Work) -> None:
         state.observe(event)
     drifted = state.pending - before
     if drifted > 0:
-        log.warning("%s: %d entries were changed by somebody else; putting them back", main_link(work.ground), drifted)
+        log.warning(
+            "device %s: %d entries were changed by somebody else; putting them back", main_link(work.ground), drifted
+        )
     if work.doubt:
         state.doubt()
     state.want_ground(work.ground)
