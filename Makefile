@@ -34,13 +34,13 @@ $(STAMP): pyproject.toml
 demo: system install ## Two Docker hosts on this machine share a network (KEEP=1 leaves them up)
 	@$(BIN)/spanlan lab demo $(if $(KEEP),--keep)
 
-test: system system-vm install ## Run every world of tests (VM=off: the vm world on this kernel)
+test: system install ## Run every world of tests but the vm world (make test-vm)
 	@scripts/run-worlds
 
 $(WORLDS:%=test-%): test-%: system install
 	@scripts/run-worlds $*
 
-test-vm: system-vm
+test-vm: system-vm # VM=off runs it on this kernel instead
 
 lint: install ## Check style, types and the map of the rooms
 	$(BIN)/ruff check .
