@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-WORLDS := unit protocol kernel store lab
+WORLDS := unit protocol kernel store lab vm
 
 .DEFAULT_GOAL := help
-.PHONY: help system install demo test $(WORLDS:%=test-%) lint format docs bench clean
+.PHONY: help system system-vm install demo test $(WORLDS:%=test-%) lint format docs bench clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target about; do \
@@ -16,6 +16,9 @@ help: ## List what can be made
 
 system: ## Install the Debian packages that are missing (as root)
 	@PYTHON=$(PYTHON) scripts/install-debian-packages
+
+system-vm: ## Install what the virtual machine of the vm world needs (as root; not with VM=off)
+	@PYTHON=$(PYTHON) scripts/install-debian-packages vm
 
 install: $(STAMP) ## Make .venv with the spanlan command in it
 
@@ -31,11 +34,13 @@ $(STAMP): pyproject.toml
 demo: system install ## Two Docker hosts on this machine share a network (KEEP=1 leaves them up)
 	@$(BIN)/spanlan lab demo $(if $(KEEP),--keep)
 
-test: system install ## Run every world of tests
+test: system install ## Run every world of tests but the vm world (make test-vm)
 	@scripts/run-worlds
 
 $(WORLDS:%=test-%): test-%: system install
 	@scripts/run-worlds $*
+
+test-vm: system-vm # VM=off runs it on this kernel instead
 
 lint: install ## Check style, types and the map of the rooms
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from spanlan.model.address import IPAddress
-from spanlan.model.cluster import Endpoint, Host, Member, Segment
+from spanlan.model.cluster import Endpoint, Host, Member, Segment, Tunnel
 from spanlan.model.mac import Mac, derive_mac
 from spanlan.store import codec, keys
 from spanlan.store.base import Put, Store
@@ -26,7 +26,7 @@ _AT_ONCE = 100
 
 def segment(name: str, vni: int) -> Segment:
     """The segment's record."""
-    return Segment(name=name, mode="vxlan", vni=vni, port=PORT, mtu=MTU, family=4)
+    return Segment(name=name, mode="vxlan", tunnel=Tunnel(vni=vni, port=PORT, mtu=MTU, family=4))
 
 
 def host_name(number: int) -> str:
@@ -56,7 +56,7 @@ def _records(name: str, vni: int, endpoints: int, hosts: int) -> Iterator[Put]:
     yield Put(keys.segment(name), codec.encode_segment(segment(name, vni)))
     for number in range(hosts):
         host = Host(name=host_name(number), version="bench", instance=f"{number:032x}")
-        member = Member(name, host.name, vtep(number), (f"{number:064x}",))
+        member = Member(name, host.name, (vtep(number),), (f"{number:064x}",))
         yield Put(keys.host(host.name), codec.encode_host(host))
         yield Put(keys.member(name, host.name), codec.encode_member(member))
     for number in range(endpoints):

@@ -31,7 +31,7 @@ from spanlan.lab.commands import until
 from spanlan.metrics import Metrics
 from spanlan.model.address import ip_address
 from spanlan.model.cluster import Endpoint
-from spanlan.model.host import Attachment, VxlanLink
+from spanlan.model.host import TunnelAttachment, VxlanLink
 from spanlan.store import codec, keys
 from spanlan.store.base import Delete, InSync, Put, Snapshot, WatchEvent
 from spanlan.store.etcd import EtcdStore
@@ -135,7 +135,7 @@ class ControlPath:
 
     def following(self, name: str, vni: int) -> TimedFollowing:
         """What can be followed."""
-        attachment = Attachment(interface=UNDERLAY, vtep=ip_address(UNDERLAY_ADDRESS))
+        attachment = TunnelAttachment(interface=UNDERLAY, vtep=ip_address(UNDERLAY_ADDRESS))
         following = TimedFollowing(cluster.segment(name, vni), attachment, DRIVERS["vxlan"], cluster.ME)
         following.clock = self.clock
         return following
@@ -155,7 +155,7 @@ class ControlPath:
 
 
 def _index(path: ControlPath, following: Following) -> int:
-    index, differences = path.links.find_vxlan(following.device)
+    index, differences = path.links.find_vxlan(following.ground)
     assert index is not None, differences
     return index
 
@@ -229,7 +229,7 @@ def _stages(clock: Clock, begun_at: float, ended_at: float) -> dict[str, float]:
 
 def _write_bare(path: ControlPath, following: Following, endpoints: int, hosts: int) -> float:
     """The same entries, by the writer alone, on a device of its own."""
-    link = path.following(*BARE).device
+    link = path.following(*BARE).ground
     index = path.links.ensure_vxlan(link).index
     pairs, fdb = cluster.wanted(following.segment.name, endpoints, hosts)
     steps: list[Step] = [SetFdb(mac, vtep) for mac, vtep in fdb.items()]

@@ -71,10 +71,10 @@ class NetworkNamespace:
         with self.entered():
             return function(*arguments, **named)
 
-    def command(self, *words: str, check: bool = True) -> str:
-        """Run a program inside; its output.  Fails the test with the program's own words."""
+    def command(self, *words: str, check: bool = True, told: str | None = None) -> str:
+        """Run a program inside that is ``told`` something; its output.  Fails the test with the program's own words."""
         with self.entered():
-            done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(words, input=told, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0 or not check, f"{' '.join(words)}: {done.stderr or done.stdout}"
         return done.stdout
 

@@ -11,18 +11,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spanlan import __version__
+from spanlan.control.announcing import Announcing
 from spanlan.control.debts import Debts
 from spanlan.control.drift import Drift
 from spanlan.control.endpoints import Endpoints
 from spanlan.control.following import Following
+from spanlan.control.host_access import HostAccess
 from spanlan.control.ipam import Ipam, parse_default_pools
 from spanlan.control.liveness import Liveness
 from spanlan.control.loop import Loop, sweep
 from spanlan.control.networks import Networks
 from spanlan.control.peers import Peers
 from spanlan.control.records import Records
+from spanlan.control.releases import release_of, releasing
+from spanlan.control.renumbering import Renumbering
 from spanlan.control.segments import Segments
-from spanlan.control.service import AddressService, NetworkService, release_of, releasing
+from spanlan.control.service import AddressService, NetworkService
+from spanlan.control.sites import Sites
 from spanlan.drivers import DRIVERS
 from spanlan.errors import Refuse, SpanlanError
 from spanlan.kernel import facts
@@ -31,6 +36,7 @@ from spanlan.libnetwork.app import create_app
 from spanlan.libnetwork.server import Server
 from spanlan.metrics import Metrics
 from spanlan.model.cluster import Host
+from spanlan.model.host import own_links, routed_in
 from spanlan.settings import Settings
 from spanlan.store.base import Store
 from spanlan.store.locate import Credentials, open_store
@@ -58,7 +64,8 @@ class Daemon:
         self.metrics = Metrics()
         self._links = Links()
         self._loop = Loop(self._links, resync=settings.resync, metrics=self.metrics)
-        self._drift = Drift(self._loop)
+        self._renumbering = Renumbering(self._readdress)
+        self._drift = Drift(self._loop, addresses_changed=self._renumbering.addresses_changed)
         self._peers = Peers(self._store, self._loop, me=me, grace=GRACE, metrics=self.metrics)
         host = Host(name=me, version=__version__, instance=_instance(settings.state_dir))
         self._liveness = Liveness(self._store, host, ttl=settings.lease_ttl)
@@ -71,18 +78,27 @@ class Daemon:
             host_networks=facts.networks,
             unsettled=lambda release: self._debts.owe(releasing(release)),
         )
+        self._announcing = Announcing()
+        self._endpoints = Endpoints(
+            me=me,
+            records=self._records,
+            segments=segments,
+            peers=self._peers,
+            debts=self._debts,
+            links=self._links,
+            announce=self._announcing.announce,
+        )
         self._networks = Networks(
             me=me,
             records=self._records,
             segments=segments,
             peers=self._peers,
             debts=self._debts,
-            machine=facts,
-            underlay=settings.underlay,
+            sites=Sites(underlay=settings.underlay, aliases=dict(settings.parents or ())),
+            host_access=HostAccess(me=me, ipam=ipam, segments=segments),
+            host=self._endpoints,
+            automatic=ipam.is_automatic,
             created=ipam.network_created,
-        )
-        self._endpoints = Endpoints(
-            me=me, records=self._records, segments=segments, peers=self._peers, debts=self._debts, links=self._links
         )
         addresses = AddressService(ipam, self._debts, self._liveness)
         self._debts.ways = {
@@ -112,6 +128,7 @@ class Daemon:
         if self._web is not None:
             self._web.start()
         self._sweep()
+        self._renumbering.start()
         self._drift.start()
         self._loop.start()
         self._peers.start()
@@ -129,6 +146,8 @@ class Daemon:
         self._peers.stop()
         self._loop.stop()
         self._drift.stop()
+        self._renumbering.stop()
+        self._announcing.stop()
         self._store.close()
         self._records_store.close()
         log.info("stopped; the data path stays as it is")
@@ -153,22 +172,27 @@ class Daemon:
         """Remove links of ours that no record stands behind; if the records are new, running containers may."""
         if self._first_start:
             return
-        names: set[str] = set()
         networks = {network.network_id: network for network in self._records.networks()}
-        for network in networks.values():
-            names.add(DRIVERS[network.segment.mode].device(network.segment, network.attachment).name)
+        grounds = [DRIVERS[each.segment.mode].ground(each.segment, each.attachment) for each in networks.values()]
+        names = {name for ground in grounds for name in own_links(ground)}
+        routed = {subnet for ground in grounds for subnet in routed_in(ground)}
         for endpoint in self._records.endpoints():
             of = networks.get(endpoint.network_id)
             if of is not None:
                 names.add(DRIVERS[of.segment.mode].handover(of, endpoint).link.name)
         try:
-            sweep(self._links, names)
+            sweep(self._links, names, routed)
         except SpanlanError as error:
             log.warning("remnants could not be removed: %s", error)
 
     def _host_deleted(self, name: str) -> None:
         if name == self._settings.host:
             self._liveness.show_again()
+
+    def _readdress(self) -> None:
+        """Tell the cluster where this host is reached, if its addresses have changed."""
+        for following in self._networks.readdress():
+            self._networks.restore(following)
 
     def _restore(self, following: Following) -> None:
         try:

@@ -68,11 +68,15 @@ def _without_password(text: str) -> str:
     return re.sub(r"//.*@", "//…@", text)
 
 
+def _is_link_name(text: str) -> bool:
+    return 1 <= len(text) <= _LONGEST_LINK_NAME and not re.search(r"[/\s]", text) and text not in {".", ".."}
+
+
 def _underlay(text: str) -> str:
     try:
         address = ip_address(text)
     except ValueError:
-        if 1 <= len(text) <= _LONGEST_LINK_NAME and not re.search(r"[/\s]", text) and text not in {".", ".."}:
+        if _is_link_name(text):
             return text
         raise ValueError("the name of a network interface or an IP address of this host") from None
     if address.is_unspecified or address.is_multicast or address.is_loopback:
@@ -81,6 +85,18 @@ def _underlay(text: str) -> str:
 
 
 _underlay.values = "interface or address"  # type: ignore[attr-defined]
+
+
+def _parents(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(part.strip() for part in pair.split("=", 1)) for pair in text.split(",") if pair.strip()]
+    aliases = [pair[0] for pair in pairs]
+    words = all(len(pair) == 2 and all(_is_link_name(word) for word in pair) for pair in pairs)  # noqa: PLR2004
+    if not words or len(set(aliases)) < len(aliases) or "auto" in aliases:
+        raise ValueError("ALIAS=INTERFACE pairs such as lan=eth1,storage=eth2, each alias once and none called auto")
+    return tuple((alias, interface) for alias, interface in pairs)
+
+
+_parents.values = "ALIAS=INTERFACE,…"  # type: ignore[attr-defined]
 
 
 def _absolute(text: str) -> Path:
@@ -163,6 +179,12 @@ class Settings:
         default=None,
         default_text="where the default route points",
         help="Interface or address that carries the tunnels between hosts.",
+    )
+    parents: tuple[tuple[str, str], ...] | None = option(
+        parse=_parents,
+        default=None,
+        default_text="",
+        help="This host's own names for NICs, so that -o parent=lan works on every host: lan=eth1,storage=eth2.",
     )
     socket: Path = option(
         parse=_absolute,

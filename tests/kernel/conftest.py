@@ -1,27 +1,5 @@
 """Kernel tests run inside a network namespace of their own, on the real kernel."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from namespaces import namespace, new_namespace
 
-import pytest
-
-from netns import NetworkNamespace
-
-
-@pytest.fixture
-def namespace() -> Iterator[NetworkNamespace]:
-    """A fresh namespace in which the test itself runs, with an underlay ``under0`` (10.9.0.1, fd09::1, MTU 1500)."""
-    with NetworkNamespace() as fresh, fresh.entered():
-        fresh.command("ip", "link", "add", "under0", "type", "veth", "peer", "name", "wire0")
-        fresh.command("ip", "addr", "add", "10.9.0.1/24", "dev", "under0")
-        fresh.command("ip", "addr", "add", "fd09::1/64", "dev", "under0", "nodad")
-        fresh.command("ip", "link", "set", "under0", "up")
-        fresh.command("ip", "link", "set", "wire0", "up")
-        yield fresh
-
-
-@pytest.fixture
-def new_namespace() -> Iterator[Callable[[], NetworkNamespace]]:
-    """Makes further namespaces; they end with the test."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(NetworkNamespace())
+__all__ = ["namespace", "new_namespace"]

@@ -277,7 +277,7 @@ except Broken as error:
 
 def test_a_child_is_made_in_bridge_mode_down_and_marked(namespace, links):
     links.ensure_vxlan(BLUE)
-    index = links.make_macvlan(dataclasses.replace(CHILD, mtu=1400))
+    index = links.make_child(dataclasses.replace(CHILD, mtu=1400))
     child = show(namespace, "sep0")
     assert child["ifindex"] == index
     assert child["link"] == "svx-blue"
@@ -289,7 +289,7 @@ def test_a_child_is_made_in_bridge_mode_down_and_marked(namespace, links):
 
 def test_making_a_child_again_gives_the_same_child(namespace, links):
     links.ensure_vxlan(BLUE)
-    assert links.make_macvlan(CHILD) == links.make_macvlan(CHILD)
+    assert links.make_child(CHILD) == links.make_child(CHILD)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_making_a_child_again_gives_the_same_child(namespace, links):
 def test_a_child_of_ours_that_differs_is_replaced(namespace, links, change):
     links.ensure_vxlan(BLUE)
     links.ensure_vxlan(dataclasses.replace(BLUE, name="svx-red", vni=7))
-    before = links.make_macvlan(CHILD)
+    before = links.make_child(CHILD)
     wanted = dataclasses.replace(CHILD, **change)
-    after = links.make_macvlan(wanted)
+    after = links.make_child(wanted)
     assert after != before
-    assert links.make_macvlan(wanted) == after
+    assert links.make_child(wanted) == after
 
 
 def test_a_foreign_link_where_a_child_should_be_is_left_alone(namespace, links):
@@ -316,20 +316,20 @@ def test_a_foreign_link_where_a_child_should_be_is_left_alone(namespace, links):
     namespace.command("ip", "link", "add", "sep0", "link", "svx-blue", "type", "macvlan", "mode", "bridge")
     before = show(namespace, "sep0")
     with pytest.raises(Refuse, match="sep0 was not made by spanlan"):
-        links.make_macvlan(CHILD)
+        links.make_child(CHILD)
     assert show(namespace, "sep0") == before
 
 
 def test_a_child_without_its_device_may_be_tried_again(namespace, links):
     with pytest.raises(Retry, match="svx-blue is not there"):
-        links.make_macvlan(CHILD)
+        links.make_child(CHILD)
 
 
 def test_a_mac_is_carried_while_a_container_has_it_up(namespace, links):
     assert not links.is_carried(CHILD)
     links.ensure_vxlan(BLUE)
     assert not links.is_carried(CHILD)
-    links.make_macvlan(CHILD)
+    links.make_child(CHILD)
     assert not links.is_carried(CHILD), "not handed over yet"
     with NetworkNamespace() as container:
         container.take(CHILD.name, of=namespace)
@@ -346,7 +346,7 @@ def test_a_mac_is_carried_while_a_container_has_it_up(namespace, links):
 def test_a_name_that_is_too_long_is_refused(namespace, links):
     links.ensure_vxlan(BLUE)
     with pytest.raises(Refuse, match="1 to 15 bytes"):
-        links.make_macvlan(dataclasses.replace(CHILD, name="a-name-of-16byte"))
+        links.make_child(dataclasses.replace(CHILD, name="a-name-of-16byte"))
 
 
 # -- whose is it ------------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_a_foreign_link_is_not_deleted(namespace, links):
 
 def test_a_daemon_without_memory_finds_its_links_by_their_mark(namespace, links):
     vxlan = links.ensure_vxlan(BLUE).index
-    child = links.make_macvlan(CHILD)
+    child = links.make_child(CHILD)
     found = {link.name: link for link in links.ours()}
     assert set(found) == {"svx-blue", "sep0"}
     assert (found["svx-blue"].kind, found["svx-blue"].index) == ("vxlan", vxlan)

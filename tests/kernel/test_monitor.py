@@ -17,9 +17,11 @@ from spanlan.kernel.monitor import (
     Monitor,
     NeighbourSeen,
     Overrun,
+    RouteSeen,
 )
 from spanlan.kernel.neighbours import SetNeighbour, write
-from spanlan.model.address import ip_address
+from spanlan.kernel.routes import Way
+from spanlan.model.address import ip_address, ip_network
 from spanlan.model.mac import Mac, parse_mac
 
 MAC = parse_mac("02:42:0a:2a:00:05")
@@ -104,7 +106,7 @@ def test_links_that_change_and_go_are_seen(namespace, device):
 
 def test_what_the_kernel_says_again_when_a_child_comes_and_goes_can_be_told_from_a_change(namespace, device):
     with Monitor() as monitor:
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         namespace.command("ip", "link", "set", "sep0", "up")
         Links().delete("sep0")
         again = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
@@ -127,7 +129,7 @@ def test_what_the_kernel_says_again_when_a_child_comes_and_goes_can_be_told_from
 )
 def test_each_setting_of_a_link_makes_a_difference_when_it_is_changed(namespace, device, by_hand):
     with Monitor() as monitor:
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         before = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device][-1]
         namespace.command(*by_hand)
         after = [event for event in all_events(monitor) if isinstance(event, LinkChanged) and event[0] == device]
@@ -135,7 +137,7 @@ def test_each_setting_of_a_link_makes_a_difference_when_it_is_changed(namespace,
 
 
 def test_a_link_that_is_moved_to_a_container_is_gone(namespace, device, new_namespace):
-    child = Links().make_macvlan(CHILD)
+    child = Links().make_child(CHILD)
     with Monitor() as monitor:
         new_namespace().take("sep0", of=namespace)
         assert LinkGone(child, "sep0") in all_events(monitor)
@@ -160,6 +162,38 @@ def test_addresses_that_come_and_go_are_seen(namespace, address):
         assert AddressesChanged(under["ifindex"]) in all_events(monitor)
         namespace.command("ip", "addr", "del", address, "dev", "under0")
         assert AddressesChanged(under["ifindex"]) in all_events(monitor)
+
+
+@pytest.mark.parametrize(
+    ("destination", "hop", "other"),
+    [("10.43.0.0/24", "10.9.0.7", "10.9.0.8"), ("fd43::/64", "fd09::7", "fd09::8")],
+)
+def test_routes_of_ours_that_come_move_and_go_are_seen_and_those_of_others_are_not(namespace, destination, hop, other):
+    under = socket.if_nametoindex("under0")
+    there = (destination, "dev", "under0", "via")
+    with Monitor() as monitor:
+        namespace.command("ip", "route", "add", *there, hop, "proto", "90")
+        namespace.command("ip", "route", "replace", *there, other, "proto", "90")
+        namespace.command("ip", "route", "del", destination)
+        namespace.command("ip", "route", "add", *there, hop)
+        namespace.command("ip", "route", "del", destination)
+        namespace.command("ip", "route", "add", *there, hop, "proto", "90", "table", "42")
+        events = [event for event in all_events(monitor) if isinstance(event, RouteSeen)]
+    network = ip_network(destination)
+    assert events == [
+        RouteSeen(network, Way(under, ip_address(hop))),
+        RouteSeen(network, Way(under, ip_address(other))),
+        RouteSeen(network, None),
+    ]
+
+
+@pytest.mark.parametrize(("destination", "hop"), [("10.43.0.0/24", "10.9.0.7"), ("fd43::/64", "fd09::7")])
+def test_a_route_that_somebody_elses_takes_the_place_of_is_seen_to_go(namespace, destination, hop):
+    there = (destination, "dev", "under0", "via", hop)
+    namespace.command("ip", "route", "add", *there, "proto", "90")
+    with Monitor() as monitor:
+        namespace.command("ip", "route", "replace", *there, "proto", "static")
+        assert RouteSeen(ip_network(destination), None) in all_events(monitor)
 
 
 def test_entries_of_interfaces_without_interest_are_thrown_away(namespace, device):

@@ -13,6 +13,7 @@ from netns import NetworkNamespace
 from one_host import OneHost
 from spanlan import deadline
 from spanlan.control.loop import sweep
+from spanlan.drivers.vxlan import device_name
 from spanlan.errors import Gone, Retry
 from spanlan.kernel.links import Links
 from spanlan.model.cluster import Endpoint, Member
@@ -130,7 +131,7 @@ def test_a_network_that_comes_while_the_last_one_of_its_segment_goes_is_whole(
     assert following is not None, "the network is there, and nobody follows its segment"
     assert found is not None
     assert following.segment == network.segment == found[0]
-    assert devices(host) == [f"slx-{network.segment.vni}"]
+    assert devices(host) == [device_name(network.segment)]
     host.service.delete_network("new")
     assert devices(host) == []
     assert store.range("/segments/").entries == ()
@@ -213,13 +214,13 @@ def test_a_link_made_for_an_endpoint_that_is_gone_meanwhile_is_removed(
     """dockerd gave up on a slow Join and has deleted the endpoint; nobody else would remove the link."""
     host.create_network("n1", vni="42")
     host.create_endpoint("n1", "e1", "10.0.0.2/24")
-    make = host.links.make_macvlan
+    make = host.links.make_child
 
     def slow_make(link: MacvlanLink) -> int:
         host.service.delete_endpoint("n1", "e1")
         return make(link)
 
-    monkeypatch.setattr(host.links, "make_macvlan", slow_make)
+    monkeypatch.setattr(host.links, "make_child", slow_make)
     with pytest.raises(Gone, match="deleted"):
         host.service.join("n1", "e1", "")
     assert devices(host) == ["slx-42"]
@@ -230,7 +231,7 @@ def test_an_underlay_that_was_renumbered_while_the_daemon_was_away_is_where_the_
 ) -> None:
     def vteps() -> list[str]:
         members = [codec.decode_member(entry) for entry in store.range(keys.members("blue")).entries]
-        return [str(member.vtep) for member in members]
+        return [str(address) for member in members for address in member.underlay]
 
     with OneHost(store, tmp_path) as host:
         host.create_network("n1", vni="42")
@@ -246,7 +247,7 @@ def test_an_underlay_that_was_renumbered_while_the_daemon_was_away_is_where_the_
         assert "local 10.9.0.7" in namespace.command("ip", "-d", "link", "show", "slx-42")
         kept = host.records.network("n1")
         assert kept is not None
-        assert str(kept.attachment.vtep) == "10.9.0.7"
+        assert [str(each) for each in kept.attachment.underlay] == ["10.9.0.7"]
 
 
 def test_what_a_container_left_owed_does_not_stand_in_the_way_of_the_next_one_with_its_address(host: OneHost) -> None:
@@ -317,7 +318,9 @@ def test_an_entry_that_the_kernel_refuses_keeps_no_container_from_joining(host: 
     store.commit(
         [],
         [
-            Put(keys.member("blue", "b"), codec.encode_member(Member("blue", "b", ip_address("192.0.2.9"), ("n2",)))),
+            Put(
+                keys.member("blue", "b"), codec.encode_member(Member("blue", "b", (ip_address("192.0.2.9"),), ("n2",)))
+            ),
             Put(
                 keys.endpoint("blue", there),
                 codec.encode_endpoint(Endpoint("blue", there, derive_mac("blue", there), "b", "e9")),

@@ -203,10 +203,10 @@ def test_a_child_that_comes_and_goes_is_no_reason_to_look_at_the_device(namespac
     with Monitor() as monitor:
         state.sync()
         watch(state, monitor, lambda: state.sync() and state.settled)
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         watch(state, monitor, lambda: state.sync() and state.settled)
         Links().delete(CHILD.name)
-        Links().make_macvlan(CHILD)
+        Links().make_child(CHILD)
         again = [event for event in monitor.events(0.2) if isinstance(event, LinkChanged) and event.name == "svx-blue"]
         assert len(again) >= 2
         assert [state.observe(event) for event in again] == [False] * len(again)
@@ -312,7 +312,7 @@ def test_after_a_difference_the_sync_does_it(namespace, state):
 
 def test_removing_a_segment_leaves_no_device_and_no_child(namespace, state):
     state.sync()
-    Links().make_macvlan(CHILD)
+    Links().make_child(CHILD)
     assert state.remove() is True
     assert Links().ours() == []
     assert state.remove() is False

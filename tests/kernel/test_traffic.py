@@ -53,7 +53,7 @@ class Pair:
     def _container(self, side, link):
         host, container = self.hosts[side], self.containers[side]
         child = MacvlanLink("sep0", "spanlan endpoint", link.name, self.macs[side], link.mtu)
-        host.run(Links().make_macvlan, child)
+        host.run(Links().make_child, child)
         container.take("sep0", of=host)
         container.command("ip", "link", "set", "sep0", "name", "eth0")
         v4, v6 = CONTAINERS[side]

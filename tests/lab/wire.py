@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spanlan.lab.commands import until
 from spanlan.lab.host import Host
+from spanlan.lab.lan import Lan
 
 if TYPE_CHECKING:
     import subprocess
@@ -16,15 +17,18 @@ _QUESTIONS = re.compile(r"\bARP\b|neighbor (solicitation|advertisement)|router (
 
 
 class Capture:
-    """Everything that crosses ``eth0`` of a host, from the moment this object is made."""
+    """Everything that crosses an interface of a host, from the moment this object is made; ``more`` words for tcpdump.
 
-    def __init__(self, host: Host) -> None:
+    On the LAN itself, interface ``lan`` (names.LAN) sees what crosses it from any port to any other.
+    """
+
+    def __init__(self, host: Host | Lan, *more: str, interface: str = "eth0") -> None:
         # tcpdump that sheds its rights would outlive us: the kernel takes a process off our leash when it does that.
-        self._process: subprocess.Popen[str] = host.popen(["tcpdump", "-Z", "root", "-l", "-n", "-i", "eth0"])
+        self._process: subprocess.Popen[str] = host.popen(["tcpdump", "-Z", "root", "-l", "-n", "-i", interface, *more])
         self._lines: list[str] = []
         assert self._process.stderr is not None
         said = [self._process.stderr.readline() for _ in range(2)]
-        assert "listening on eth0" in "".join(said), said
+        assert f"listening on {interface}" in "".join(said), said
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -51,8 +55,8 @@ class Capture:
 
 
 @contextmanager
-def capture(host: Host) -> Iterator[Capture]:
-    running = Capture(host)
+def capture(host: Host | Lan, *more: str, interface: str = "eth0") -> Iterator[Capture]:
+    running = Capture(host, *more, interface=interface)
     try:
         yield running
     finally:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanlan.errors import Broken
-from spanlan.model.cluster import Endpoint, Host, Member, Segment
+from spanlan.model.cluster import Endpoint, Host, Member, Segment, Tunnel
 from spanlan.model.mac import Mac
 from spanlan.model.pool import AddressKind, HeldAddress, Holder, Pool
 from spanlan.store import codec, keys
@@ -30,9 +30,23 @@ HOLDERS = st.lists(st.builds(Holder, host=NAMES, nonce=st.uuids().map(lambda u: 
 
 HOSTS = st.builds(Host, name=NAMES, version=TEXTS, instance=TEXTS)
 NUMBERS = st.integers(0, 2**24)
-SEGMENTS = st.builds(Segment, name=NAMES, mode=TEXTS, vni=NUMBERS, port=NUMBERS, mtu=NUMBERS, family=NUMBERS)
-MEMBERS = st.builds(Member, segment=NAMES, host=NAMES, vtep=ADDRESSES, networks=st.lists(TEXTS, max_size=3).map(tuple))
-ENDPOINTS = st.builds(Endpoint, segment=NAMES, address=ADDRESSES, mac=MACS, host=NAMES, endpoint_id=TEXTS)
+TUNNELS = st.builds(Tunnel, vni=NUMBERS, port=NUMBERS, mtu=NUMBERS, family=NUMBERS)
+SEGMENTS = st.builds(
+    Segment,
+    name=NAMES,
+    mode=TEXTS,
+    variant=TEXTS,
+    tunnel=st.none() | TUNNELS,
+    pools=st.lists(NETWORKS, max_size=3).map(tuple),
+)
+MEMBERS = st.builds(
+    Member,
+    segment=NAMES,
+    host=NAMES,
+    underlay=st.lists(ADDRESSES, max_size=2).map(tuple),
+    networks=st.lists(TEXTS, max_size=3).map(tuple),
+)
+ENDPOINTS = st.builds(Endpoint, segment=NAMES, address=ADDRESSES, mac=st.none() | MACS, host=NAMES, endpoint_id=TEXTS)
 POOLS = st.builds(Pool, space=NAMES, cidr=NETWORKS, holders=HOLDERS, gateway=st.none() | ADDRESSES)
 HELD = st.builds(HeldAddress, address=ADDRESSES, kind=st.sampled_from(AddressKind), holders=HOLDERS, claim=TEXTS)
 
@@ -56,12 +70,13 @@ JSON = st.recursive(
     max_leaves=5,
 )
 FIELDS = (
-    "version", "instance", "mode", "vni", "port", "mtu", "family", "vtep", "networks", "address", "mac", "host",
+    "version", "instance", "mode", "variant", "tunnel", "pools", "underlay", "networks", "address", "mac", "host",
     "endpoint", "cidr", "gateway", "holders", "kind", "claim", "last",
 )  # fmt: skip
 GOOD_VALUES = {
-    "version": "1", "instance": "i", "mode": "vxlan", "vni": 1, "port": 4789, "mtu": 1450, "family": 4,
-    "vtep": "192.0.2.1", "networks": ["n"], "address": "10.0.0.1", "mac": "02:00:00:00:00:01", "host": "alpha",
+    "version": "1", "instance": "i", "mode": "vxlan", "variant": "", "pools": [],
+    "tunnel": {"vni": 1, "port": 4789, "mtu": 1450, "family": 4}, "underlay": ["192.0.2.1"], "networks": ["n"],
+    "address": "10.0.0.1", "mac": "02:00:00:00:00:01", "host": "alpha",
     "endpoint": "e", "cidr": "10.0.0.0/24", "gateway": "10.0.0.1", "holders": ["alpha/1"], "kind": "endpoint",
     "claim": "c", "last": "10.0.0.1",
 }  # fmt: skip
@@ -124,9 +139,10 @@ def test_what_a_newer_version_adds_to_a_record_is_passed_over() -> None:
 
 
 def test_a_record_can_be_read_by_a_person() -> None:
-    segment = Segment("blue", "vxlan", 42, 4789, 1450, 4, (ip_network("10.0.0.0/24"),))
-    text = b'{"mode":"vxlan","vni":42,"port":4789,"mtu":1450,"family":4,"pools":["10.0.0.0/24"]}'
-    assert codec.encode_segment(segment) == text
+    segment = Segment("blue", "vxlan", tunnel=Tunnel(42, 4789, 1450, 4), pools=(ip_network("10.0.0.0/24"),))
+    assert codec.encode_segment(segment) == (
+        b'{"mode":"vxlan","variant":"","tunnel":{"vni":42,"port":4789,"mtu":1450,"family":4},"pools":["10.0.0.0/24"]}'
+    )
 
 
 @pytest.mark.parametrize(("decode", "key"), DECODERS, ids=DECODER_NAMES)
@@ -161,10 +177,10 @@ def test_a_field_of_the_wrong_kind_is_broken_or_of_the_right_type(
             assert type(value) is int, field.name
 
 
-@pytest.mark.parametrize("value", [5, 1 << 40, True, ["10.0.0.1"]])
+@pytest.mark.parametrize("value", [5, [1 << 40], [True], [["10.0.0.1"]]])
 def test_an_address_is_text_and_not_a_number_that_happens_to_fit(value: object) -> None:
     with pytest.raises(Broken, match="/segments/blue/members/alpha"):
-        codec.decode_member(entry("/segments/blue/members/alpha", codec.to_json({"vtep": value, "networks": []})))
+        codec.decode_member(entry("/segments/blue/members/alpha", codec.to_json({"underlay": value, "networks": []})))
 
 
 def test_a_record_nested_without_end_is_broken() -> None:
@@ -180,4 +196,4 @@ def test_a_record_that_lacks_everything_is_broken(decode: Callable[[Entry], Any]
 
 def test_a_member_under_a_key_that_is_none_of_a_member_is_broken() -> None:
     with pytest.raises(Broken, match="/elsewhere"):
-        codec.decode_member(entry("/elsewhere", codec.encode_member(Member("a", "b", IPv4Address("192.0.2.1"), ()))))
+        codec.decode_member(entry("/elsewhere", codec.encode_member(Member("a", "b", (IPv4Address("192.0.2.1"),), ()))))

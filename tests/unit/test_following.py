@@ -8,22 +8,22 @@ import pytest
 from spanlan.control.following import Following
 from spanlan.drivers.vxlan import VxlanDriver
 from spanlan.errors import Refuse
-from spanlan.model.cluster import Endpoint, Member, Segment
-from spanlan.model.host import Attachment
+from spanlan.model.cluster import Endpoint, Member, Segment, Tunnel
+from spanlan.model.host import TunnelAttachment
 from spanlan.model.mac import derive_mac
 from spanlan.store import codec, keys
 from spanlan.store.base import Changes, Deleted, Entry, InSync, Lost, Snapshot
 
-SEGMENT = Segment("blue", "vxlan", 42, 4789, 1450, 4)
+SEGMENT = Segment("blue", "vxlan", tunnel=Tunnel(42, 4789, 1450, 4))
 
 
 @pytest.fixture
 def following() -> Following:
-    return Following(SEGMENT, Attachment("eth0", ip_address("192.0.2.1")), VxlanDriver(), "a")
+    return Following(SEGMENT, TunnelAttachment("eth0", ip_address("192.0.2.1")), VxlanDriver(), "a")
 
 
 def member(host: str, vtep: str) -> Entry:
-    return Entry(keys.member("blue", host), codec.encode_member(Member("blue", host, ip_address(vtep), ("n",))), 1)
+    return Entry(keys.member("blue", host), codec.encode_member(Member("blue", host, (ip_address(vtep),), ("n",))), 1)
 
 
 def endpoint(address: str, host: str) -> Entry:
@@ -49,8 +49,10 @@ def test_a_snapshot_becomes_entries(following: Following) -> None:
     in_sync(following, member("b", "192.0.2.2"), endpoint("10.0.0.2", "b"), endpoint("10.0.0.1", "a"))
     work = following.take_work()
     there = ip_address("10.0.0.2")
-    assert {address: mac for address, mac in work.neighbours.items() if mac} == {there: derive_mac("blue", there)}
-    assert {vtep for vtep in work.fdb.values() if vtep} == {ip_address("192.0.2.2")}
+    assert {address: mac for address, mac in work.wanted.neighbours.items() if mac} == {
+        there: derive_mac("blue", there)
+    }
+    assert {vtep for vtep in work.wanted.fdb.values() if vtep} == {ip_address("192.0.2.2")}
 
 
 def test_that_something_of_this_host_went_from_the_store_is_told(following: Following) -> None:
@@ -71,7 +73,7 @@ def test_an_endpoint_that_goes_is_wanted_no_more(following: Following) -> None:
     following.take_work()
     gone = ip_address("10.0.0.2")
     assert following.take(Changes((Deleted(keys.endpoint("blue", gone), 6),), 6)).dirty
-    assert following.take_work().neighbours == {gone: None}
+    assert following.take_work().wanted.neighbours == {gone: None}
 
 
 def test_an_ipv6_endpoint_is_found_again_by_its_key(following: Following) -> None:
@@ -79,7 +81,7 @@ def test_an_ipv6_endpoint_is_found_again_by_its_key(following: Following) -> Non
     following.take_work()
     gone = ip_address("fd00::2")
     following.take(Changes((Deleted(keys.endpoint("blue", gone), 6),), 6))
-    assert following.take_work().neighbours == {gone: None}
+    assert following.take_work().wanted.neighbours == {gone: None}
 
 
 def test_the_loss_of_the_store_withdraws_nothing(following: Following) -> None:
@@ -87,7 +89,7 @@ def test_the_loss_of_the_store_withdraws_nothing(following: Following) -> None:
     following.take_work()
     assert not following.take(Lost("no route")).dirty
     work = following.take_work()
-    assert (work.neighbours, work.fdb) == ({}, {})
+    assert (work.wanted.neighbours, work.wanted.fdb) == ({}, {})
     assert following.lost == "no route"
     assert following.in_sync
 
@@ -95,7 +97,7 @@ def test_the_loss_of_the_store_withdraws_nothing(following: Following) -> None:
 def test_a_record_that_cannot_be_read_does_not_stop_the_others(following: Following) -> None:
     broken = Entry(keys.endpoint("blue", ip_address("10.0.0.9")), b"?", 2)
     in_sync(following, broken, member("b", "192.0.2.2"), endpoint("10.0.0.2", "b"))
-    assert ip_address("10.0.0.2") in following.take_work().neighbours
+    assert ip_address("10.0.0.2") in following.take_work().wanted.neighbours
 
 
 def test_one_change_is_one_entry_of_work_on_a_large_segment(following: Following) -> None:
@@ -104,7 +106,7 @@ def test_one_change_is_one_entry_of_work_on_a_large_segment(following: Following
     following.take_work()
     following.take(Changes((endpoint("10.9.0.1", "b"),), 6))
     work = following.take_work()
-    assert (len(work.neighbours), len(work.fdb)) == (1, 1)
+    assert (len(work.wanted.neighbours), len(work.wanted.fdb)) == (1, 1)
 
 
 class TestWaiting:

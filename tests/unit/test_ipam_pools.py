@@ -217,3 +217,11 @@ def test_pool_ids_and_requests_survive_a_restart_of_the_daemon(store, h1):
     assert again.address(pool_id) == "10.42.8.1"
     again.remove(pool_id, "10.42.8.0", "10.42.8.1", "10.42.0.254")
     assert left_in(store) == []
+
+
+def test_a_pool_is_automatic_while_the_network_for_which_it_was_chosen_is_created(h1):
+    chosen, named = h1.pool(), h1.pool("10.200.0.0/24")
+    assert h1.ipam.is_automatic(chosen.cidr)
+    assert not h1.ipam.is_automatic(named.cidr)
+    h1.created(chosen)
+    assert not h1.ipam.is_automatic(chosen.cidr)

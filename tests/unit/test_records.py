@@ -12,8 +12,8 @@ from spanlan import deadline
 from spanlan.control.debts import Debts
 from spanlan.control.records import Debt, Records
 from spanlan.errors import Broken, Gone, Refuse, Retry
-from spanlan.model.cluster import Segment
-from spanlan.model.host import Attachment
+from spanlan.model.cluster import Segment, Tunnel
+from spanlan.model.host import TunnelAttachment
 from spanlan.model.local import LocalEndpoint, Network
 from spanlan.model.mac import derive_mac
 from spanlan.store.sqlite import SqliteStore
@@ -21,8 +21,8 @@ from spanlan.store.sqlite import SqliteStore
 SIX = ip_address("2001:db8::1")
 NETWORK = Network(
     network_id="n" * 64,
-    segment=Segment("blue", "vxlan", 42, 4789, 1450, 6),
-    attachment=Attachment("eth0", SIX, ttl=3, tos=1, udp_csum=False),
+    segment=Segment("blue", "vxlan", tunnel=Tunnel(42, 4789, 1450, 6)),
+    attachment=TunnelAttachment("eth0", SIX, ttl=3, tos=1, udp_csum=False),
     prefix="eth",
     internal=True,
 )

@@ -9,13 +9,13 @@ import pytest
 
 from spanlan.control.segments import FIRST_VNI, Segments
 from spanlan.errors import Refuse
-from spanlan.model.cluster import Endpoint, Segment
+from spanlan.model.cluster import Endpoint, Segment, Tunnel
 from spanlan.model.mac import derive_mac
 from spanlan.store import codec, keys
 from spanlan.store.base import DeletePrefix
 from spanlan.store.sqlite import SqliteStore
 
-VTEP = ip_address("192.0.2.1")
+VTEP = (ip_address("192.0.2.1"),)
 
 
 @pytest.fixture
@@ -24,7 +24,12 @@ def store(tmp_path: Path) -> SqliteStore:
 
 
 def segment(name: str, vni: int) -> Segment:
-    return Segment(name, "vxlan", vni, 4789, 1450, 4)
+    return Segment(name, "vxlan", tunnel=Tunnel(vni, 4789, 1450, 4))
+
+
+def vni_of(of: Segment) -> int:
+    assert of.tunnel is not None
+    return of.tunnel.vni
 
 
 def join(store: SqliteStore, host: str, name: str, network: str, vni: int | None = None) -> Segment:
@@ -77,8 +82,8 @@ def test_a_vni_of_another_segment_is_refused_with_its_name(store: SqliteStore) -
 def test_vnis_are_handed_out_in_order_round_those_that_are_taken(store: SqliteStore) -> None:
     join(store, "a", "blue", "n1", vni=FIRST_VNI)
     join(store, "a", "green", "n2", vni=FIRST_VNI + 2)
-    assert join(store, "a", "red", "n3").vni == FIRST_VNI + 1
-    assert join(store, "a", "pink", "n4").vni == FIRST_VNI + 3
+    assert vni_of(join(store, "a", "red", "n3")) == FIRST_VNI + 1
+    assert vni_of(join(store, "a", "pink", "n4")) == FIRST_VNI + 3
     assert Segments(store, "a").free_vni([FIRST_VNI + 4]) == FIRST_VNI + 5
 
 
@@ -139,7 +144,7 @@ def test_leaving_with_a_network_that_never_joined_changes_nothing(store: SqliteS
 def test_twenty_hosts_that_found_segments_at_once_get_twenty_vnis(store: SqliteStore) -> None:
     got: list[int] = []
     threads = [
-        threading.Thread(target=lambda n=number: got.append(join(store, f"h{n}", f"s{n}", "n").vni))
+        threading.Thread(target=lambda n=number: got.append(vni_of(join(store, f"h{n}", f"s{n}", "n"))))
         for number in range(20)
     ]
     for thread in threads:
@@ -237,3 +242,25 @@ class TestSubnets:
             ip_network("10.64.0.0/24"),
             ip_network("10.64.1.0/24"),
         )
+
+
+def test_an_address_is_given_back_by_its_own_host_alone(store: SqliteStore) -> None:
+    """The hosts' own endpoints (host_access) have one id on a segment, and only the host tells them apart."""
+    address = ip_address("10.0.0.250")
+    place = Endpoint("blue", address, None, "b", "host-access.blue")
+    Segments(store, "b").claim([place], lambda _: False)
+    Segments(store, "a").withdraw("blue", address, "host-access.blue")
+    assert Segments(store, "a").endpoint("blue", address) == place
+    Segments(store, "b").withdraw("blue", address, "host-access.blue")
+    assert Segments(store, "a").endpoint("blue", address) is None
+
+
+def test_an_address_that_is_held_names_its_holder_and_the_cure(store: SqliteStore) -> None:
+    address = ip_address("10.0.0.250")
+    hosts_own = Endpoint("blue", address, None, "b", "host-access.blue")
+    Segments(store, "b").claim([hosts_own], lambda _: False)
+    ours = Segments(store, "a")
+    with pytest.raises(Refuse, match=r"is held by the host b itself \(host_access\): choose another with --ip"):
+        ours.claim([Endpoint("blue", address, None, "a", "e1")], lambda _: False)
+    with pytest.raises(Refuse, match=r"itself \(host_access\): name a free one with -o host_access=ADDRESS"):
+        ours.claim([Endpoint("blue", address, None, "a", "host-access.blue")], lambda _: False)

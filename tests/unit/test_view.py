@@ -9,7 +9,7 @@ from spanlan.model.view import SegmentView
 
 
 def member(host: str, vtep: str = "192.0.2.1", networks: tuple[str, ...] = ("n",)) -> Member:
-    return Member("blue", host, ip_address(vtep), networks)
+    return Member("blue", host, (ip_address(vtep),), networks)
 
 
 def endpoint(number: int, host: str) -> Endpoint:

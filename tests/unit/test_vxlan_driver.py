@@ -6,18 +6,21 @@ from ipaddress import ip_address
 import pytest
 
 from spanlan import drivers
-from spanlan.drivers.vxlan import VxlanDriver, VxlanOptions, child_name, device_name
+from spanlan.drivers.common import child_name
+from spanlan.drivers.vxlan import VxlanDriver, VxlanOptions, device_name, tunnel_of
 from spanlan.errors import Refuse
-from spanlan.model.cluster import Endpoint, Member, Segment
-from spanlan.model.host import Attachment, Underlay
+from spanlan.model.cluster import Endpoint, Member, Segment, Tunnel
+from spanlan.model.host import MacvlanLink, TunnelAttachment, Underlay
 from spanlan.model.local import LocalEndpoint, Network
 from spanlan.model.mac import derive_mac, format_mac, parse_mac
+from spanlan.model.request import NetworkRequest
 from spanlan.model.view import SegmentView
 
 V4 = ip_address("192.0.2.1")
 V6 = ip_address("2001:db8::1")
 ETH0 = Underlay(interface="eth0", mtu=1500, addresses=(V4, V6))
-BLUE = Segment(name="blue", mode="vxlan", vni=42, port=4789, mtu=1450, family=4)
+TUNNEL = Tunnel(vni=42, port=4789, mtu=1450, family=4)
+BLUE = Segment("blue", "vxlan", tunnel=TUNNEL)
 
 driver = VxlanDriver()
 
@@ -25,7 +28,7 @@ driver = VxlanDriver()
 def view_with(*endpoints: Endpoint, members: dict[str, str] | None = None) -> SegmentView:
     view = SegmentView()
     hosts = members if members is not None else {"a": "192.0.2.1", "b": "192.0.2.2"}
-    view.replace([Member("blue", host, ip_address(vtep), ("n",)) for host, vtep in hosts.items()], endpoints)
+    view.replace([Member("blue", host, (ip_address(vtep),), ("n",)) for host, vtep in hosts.items()], endpoints)
     return view
 
 
@@ -57,7 +60,7 @@ class TestOptions:
             driver.parse({})
 
     def test_a_vni_alone_names_the_segment(self) -> None:
-        assert driver.segment_name(driver.parse({"vni": "42"})) == "vni42"
+        assert driver.segment_name(driver.parse({"vni": "42"}), NetworkRequest("n", {})) == "vni42"
 
     def test_dockers_own_names_of_mtu_and_prefix_are_taken(self) -> None:
         chosen = driver.parse(
@@ -82,12 +85,13 @@ class TestOptions:
 class TestSegment:
     def test_the_mtu_leaves_room_for_the_tunnel_of_either_family(self) -> None:
         chosen = VxlanOptions(segment="blue")
-        assert driver.propose(chosen, ETH0, 42).mtu == 1450
-        assert driver.propose(chosen, replace(ETH0, addresses=(V6,)), 42).mtu == 1430
+        over_4 = driver.propose(chosen, "blue", ETH0, lambda: 42)
+        over_6 = driver.propose(chosen, "blue", replace(ETH0, addresses=(V6,)), lambda: 42)
+        assert (tunnel_of(over_4).mtu, tunnel_of(over_6).mtu) == (1450, 1430)
 
     def test_an_mtu_that_does_not_fit_names_the_one_that_does(self) -> None:
         with pytest.raises(Refuse, match="-o mtu=1450"):
-            driver.propose(VxlanOptions(segment="blue", mtu=1451), ETH0, 42)
+            driver.propose(VxlanOptions(segment="blue", mtu=1451), "blue", ETH0, lambda: 42)
 
     def test_options_that_contradict_the_segment_are_refused_by_name(self) -> None:
         with pytest.raises(Refuse) as caught:
@@ -96,7 +100,7 @@ class TestSegment:
         assert "option vxlan_port=8472: segment blue has vxlan_port 4789" in str(caught.value)
 
     def test_options_left_out_take_what_the_segment_has(self) -> None:
-        driver.check(VxlanOptions(segment="blue"), replace(BLUE, vni=7, port=8472, mtu=1400), ETH0)
+        driver.check(VxlanOptions(segment="blue"), replace(BLUE, tunnel=Tunnel(7, 8472, 1400, 4)), ETH0)
 
     def test_a_host_with_a_smaller_underlay_is_refused_with_both_cures(self) -> None:
         with pytest.raises(Refuse, match="-o mtu=1400 or raise the MTU of eth0 to 1500"):
@@ -104,15 +108,22 @@ class TestSegment:
 
     def test_the_vtep_is_of_the_segments_family(self) -> None:
         assert driver.attach(VxlanOptions(segment="blue"), BLUE, ETH0).vtep == V4
-        assert driver.attach(VxlanOptions(segment="blue"), replace(BLUE, family=6), ETH0).vtep == V6
+        assert (
+            driver.attach(VxlanOptions(segment="blue"), replace(BLUE, tunnel=replace(TUNNEL, family=6)), ETH0).vtep
+            == V6
+        )
 
     def test_a_host_without_an_address_of_that_family_is_refused(self) -> None:
         with pytest.raises(Refuse, match="runs over IPv6"):
-            driver.attach(VxlanOptions(segment="blue"), replace(BLUE, family=6), replace(ETH0, addresses=(V4,)))
+            driver.attach(
+                VxlanOptions(segment="blue"),
+                replace(BLUE, tunnel=replace(TUNNEL, family=6)),
+                replace(ETH0, addresses=(V4,)),
+            )
 
     def test_an_underlay_without_any_address_is_refused(self) -> None:
         with pytest.raises(Refuse, match="eth0 has no address"):
-            driver.propose(VxlanOptions(segment="blue"), replace(ETH0, addresses=()), 42)
+            driver.propose(VxlanOptions(segment="blue"), "blue", replace(ETH0, addresses=()), lambda: 42)
 
 
 class TestEntries:
@@ -149,10 +160,11 @@ class TestEntries:
 
 class TestHandover:
     def test_the_link_is_a_child_of_the_segments_device(self) -> None:
-        network = Network("n" * 64, BLUE, Attachment("eth0", V4), prefix="lan", internal=False)
+        network = Network("n" * 64, BLUE, TunnelAttachment("eth0", V4), prefix="lan", internal=False)
         mac = derive_mac("blue", ip_address("10.0.0.1"))
         local = LocalEndpoint("0123456789abcdef" * 4, "n" * 64, "blue", (ip_address("10.0.0.1"),), mac)
         handover = driver.handover(network, local)
+        assert isinstance(handover.link, MacvlanLink)
         assert handover.link.parent == device_name(BLUE) == "slx-42"
         assert handover.link.name == child_name(local.endpoint_id) == "sle-0123456789a"
         assert (handover.link.mac, handover.link.mtu, handover.prefix) == (mac, 1450, "lan")
@@ -160,7 +172,7 @@ class TestHandover:
         assert not handover.disable_gateway_service
 
     def test_link_names_fit_into_what_linux_takes(self) -> None:
-        assert len(device_name(replace(BLUE, vni=2**24 - 1))) <= 15
+        assert len(device_name(replace(BLUE, tunnel=replace(TUNNEL, vni=2**24 - 1)))) <= 15
         assert len(child_name("f" * 64)) <= 15
 
 

@@ -7,10 +7,12 @@ also reports what we wrote ourselves: that is found as wanted, and no difference
 
 import logging
 import threading
+from collections.abc import Callable
 
 from spanlan.control.loop import Loop
 from spanlan.errors import SpanlanError
 from spanlan.kernel.monitor import AddressesChanged, Event, LinkGone, Monitor, Overrun
+from spanlan.model.host import own_links
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +22,9 @@ _LONGEST_WAIT = 60.0  # seconds; only so that the thread is not asleep for ever
 class Drift:
     """Feeds the loop with what the monitor sees."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, addresses_changed: Callable[[], None] = lambda: None) -> None:
         self._loop = loop
+        self._addresses_changed = addresses_changed
         self._monitor = Monitor(of_interest=lambda index: loop.of_device(index) is not None)
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
@@ -48,10 +51,10 @@ class Drift:
             log.info("netlink messages were missed; comparing everything")
             self._loop.doubt_all()
             return
-        following = self._loop.of_device(event.interface)
-        if following is None or isinstance(event, AddressesChanged):
-            return
-        if isinstance(event, LinkGone):
-            log.warning("segment %s: device %s was removed by somebody else", following.segment.name, event.name)
-        following.saw(event)
-        self._loop.mark(following.segment.name)
+        if isinstance(event, AddressesChanged):
+            self._addresses_changed()
+        for following in self._loop.concerned_by(event):
+            if isinstance(event, LinkGone) and event.name in own_links(following.ground):
+                log.warning("segment %s: device %s was removed by somebody else", following.segment.name, event.name)
+            following.saw(event)
+            self._loop.mark(following.segment.name, hopeful=True)

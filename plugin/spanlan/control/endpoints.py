@@ -7,22 +7,25 @@ between Leave and DeleteEndpoint, and is deleted there.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from spanlan import deadline, drivers
+from spanlan.control import host_access
 from spanlan.control.debts import Debts
 from spanlan.control.following import Following
 from spanlan.control.peers import Peers
 from spanlan.control.records import Debt, Records
 from spanlan.control.segments import Segments
+from spanlan.drivers.base import Driver
 from spanlan.errors import Gone, Refuse, Retry, SpanlanError
+from spanlan.kernel.announce import Announcement
 from spanlan.kernel.links import Links
 from spanlan.model.address import IPAddress, ip_address
 from spanlan.model.cluster import Endpoint
-from spanlan.model.host import Handover
+from spanlan.model.host import Handover, LanAttachment
 from spanlan.model.local import LocalEndpoint, Network
-from spanlan.model.mac import Mac, derive_mac, format_mac
+from spanlan.model.mac import Mac, format_mac
 from spanlan.model.request import EndpointReply, EndpointRequest
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,15 @@ class Endpoints:
     """The endpoints of this host's engine."""
 
     def __init__(  # noqa: PLR0913 - what it works with, handed over one by one
-        self, *, me: str, records: Records, segments: Segments, peers: Peers, debts: Debts, links: Links
+        self,
+        *,
+        me: str,
+        records: Records,
+        segments: Segments,
+        peers: Peers,
+        debts: Debts,
+        links: Links,
+        announce: Callable[[Announcement, str], None] = lambda *_: None,
     ) -> None:
         self._me = me
         self._records = records
@@ -42,6 +53,7 @@ class Endpoints:
         self._peers = peers
         self._debts = debts
         self._links = links
+        self._announce = announce
         self._changing: set[str] = set()
 
     def create(self, request: EndpointRequest) -> EndpointReply:
@@ -56,7 +68,7 @@ class Endpoints:
             return EndpointReply(mac=there.mac if reply_mac else None)
         _refuse_options(request)
         addresses = _addresses(request)
-        mac = request.mac or derive_mac(network.segment.name, addresses[0])
+        mac = _driver(network).mac(network, request, addresses)
         self._debts.pay_all()
         self._refuse_other_mac(network, addresses, mac)
         endpoint = LocalEndpoint(request.endpoint_id, request.network_id, network.segment.name, addresses, mac)
@@ -68,8 +80,11 @@ class Endpoints:
             undo.pop_all()
         return EndpointReply(mac=mac if reply_mac else None)
 
-    def join(self, network_id: str, endpoint_id: str) -> Handover:
-        """Make the endpoint's link, once this host's tables hold what the store said of the segment."""
+    def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Handover:
+        """Make the endpoint's link, once this host's tables hold what the store said of the segment.
+
+        ``sandbox``: the path of the network namespace that the link will be moved to.
+        """
         network = self._network(network_id)
         endpoint = self._endpoint(endpoint_id)
         following = self._peers.following(network.segment.name)
@@ -78,10 +93,12 @@ class Endpoints:
             raise Retry(f"segment {network.segment.name} is not set up on this host yet: {why}")
         handover = self._handover(network, endpoint)
         deadline.check()  # a link that is made after dockerd was told "no" is deleted by nobody
-        self._links.make_macvlan(handover.link)
+        self._links.make_child(handover.link)
         if self._records.endpoint(endpoint_id) is None:
             self._links.delete(handover.link.name)
             raise Gone(f"endpoint {endpoint_id} was deleted while its link was made")
+        if handover.announced:
+            self._announce(Announcement(handover.link.alias, endpoint.addresses, endpoint.mac), sandbox)
         return handover
 
     def leave(self, network_id: str, endpoint_id: str) -> None:
@@ -96,7 +113,7 @@ class Endpoints:
     def delete_all(self, network_id: str) -> None:
         """Take away what is left on a network that goes: endpoints whose end dockerd could not tell us."""
         for endpoint in self._records.endpoints():
-            if endpoint.network_id == network_id:
+            if endpoint.network_id == network_id and not host_access.is_host(endpoint.endpoint_id):
                 log.info("endpoint %s was left on network %s", endpoint.endpoint_id[:12], network_id[:12])
                 self._remove(self._records.network(network_id), endpoint)
 
@@ -105,7 +122,8 @@ class Endpoints:
         endpoint = self._records.endpoint(endpoint_id)
         if endpoint is None:
             return {}
-        return {"segment": endpoint.segment, "mac": format_mac(endpoint.mac)}
+        mac = {} if endpoint.mac is None else {"mac": format_mac(endpoint.mac)}
+        return {"segment": endpoint.segment} | mac
 
     def give_back(self, debt: Debt) -> None:
         """Pay the debt of an endpoint that went while the store was away."""
@@ -128,8 +146,25 @@ class Endpoints:
             if self._records.endpoint(missing.endpoint_id) is None or missing.endpoint_id in self._changing:
                 self._segments.withdraw(segment, missing.address, missing.endpoint_id)  # it went while we wrote
 
+    def enter_host(self, network: Network) -> None:
+        """Claim the host's own addresses on a network, as those of an endpoint; see :mod:`control.host_access`."""
+        if isinstance(network.attachment, LanAttachment) and network.attachment.host_addresses:
+            name, addresses = network.segment.name, network.attachment.host_addresses
+            endpoint_id = host_access.endpoint_id(name)
+            mac = _driver(network).mac(network, EndpointRequest(network.network_id, endpoint_id), addresses)
+            endpoint = LocalEndpoint(endpoint_id, network.network_id, name, addresses, mac)
+            with self._change(endpoint):
+                self._records.remember_endpoint(endpoint)
+                self._claim(network, endpoint)
+
+    def leave_host(self, network: Network) -> None:
+        """Give the host's own addresses on a network back."""
+        endpoint = self._records.endpoint(host_access.endpoint_id(network.segment.name))
+        if endpoint is not None and endpoint.network_id == network.network_id:
+            self._withdraw(endpoint)
+
     def _handover(self, network: Network, endpoint: LocalEndpoint) -> Handover:
-        return drivers.DRIVERS[network.segment.mode].handover(network, endpoint)
+        return _driver(network).handover(network, endpoint)
 
     def _claim(self, network: Network, endpoint: LocalEndpoint) -> None:
         remnants: dict[str, LocalEndpoint] = {}
@@ -137,8 +172,8 @@ class Endpoints:
         def takes_over(holder: Endpoint) -> bool:
             # Our engine gives an address out again only after it has done with the endpoint that had it: what still
             # stands there is what a crash left between two steps.  Unless the pool was lost, and the endpoint lives.
-            if holder.host != self._me:
-                return False
+            if holder.host != self._me or host_access.is_host(holder.endpoint_id):
+                return holder.host == self._me and holder.endpoint_id == endpoint.endpoint_id
             mine = self._records.endpoint(holder.endpoint_id) or LocalEndpoint(  # the records were lost
                 holder.endpoint_id, network.network_id, holder.segment, (holder.address,), holder.mac
             )
@@ -183,13 +218,13 @@ class Endpoints:
         finally:
             self._changing.discard(endpoint.endpoint_id)
 
-    def _refuse_other_mac(self, network: Network, addresses: tuple[IPAddress, ...], mac: Mac) -> None:
+    def _refuse_other_mac(self, network: Network, addresses: tuple[IPAddress, ...], mac: Mac | None) -> None:
         following = self._peers.following(network.segment.name)
-        holder = following and following.endpoint_with(mac)
-        if holder and holder.address not in addresses and not self._is_over(holder):
+        holder = following and mac and following.endpoint_with(mac)
+        if mac and holder and holder.address not in addresses and not self._is_over(holder):
             raise Refuse(
-                f"MAC {format_mac(mac)} on segment {network.segment.name} is used by endpoint "
-                f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --mac-address, or leave it out"
+                f"MAC {format_mac(mac)} on segment {network.segment.name} is used by {holder}: choose another with "
+                "--mac-address, or leave it out"
             )
 
     def _is_over(self, holder: Endpoint) -> bool:
@@ -210,6 +245,10 @@ class Endpoints:
         if endpoint is None:
             raise Gone(f"endpoint {endpoint_id} is unknown to spanlan on this host; start the container again")
         return endpoint
+
+
+def _driver(network: Network) -> Driver:
+    return drivers.DRIVERS[network.segment.mode]
 
 
 def _withdrawing(endpoint: LocalEndpoint, address: IPAddress) -> Debt:
@@ -234,4 +273,4 @@ def _addresses(request: EndpointRequest) -> tuple[IPAddress, ...]:
 def _refuse_options(request: EndpointRequest) -> None:
     unknown = sorted(name for name in request.options if not name.startswith("com.docker.network."))
     if unknown:
-        raise Refuse(f"unknown endpoint option {', '.join(unknown)}: a VXLAN endpoint takes no --driver-opt")
+        raise Refuse(f"unknown endpoint option {', '.join(unknown)}: an endpoint of spanlan takes no --driver-opt")

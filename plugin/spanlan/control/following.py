@@ -17,7 +17,7 @@ from spanlan.errors import Broken, SpanlanError
 from spanlan.kernel.monitor import Event
 from spanlan.model.address import IPAddress, from_sortable
 from spanlan.model.cluster import Endpoint, Member, Segment
-from spanlan.model.host import Attachment, VxlanLink
+from spanlan.model.host import Attachment, Ground, Wanted
 from spanlan.model.mac import Mac
 from spanlan.model.view import SegmentView, Touched
 from spanlan.store import codec, keys
@@ -30,13 +30,13 @@ log = logging.getLogger(__name__)
 class Work:
     """What the loop shall see to in one pass.
 
-    ``neighbours`` and ``fdb``: entries to want anew (None: no entry).  ``seen``: what the kernel reported.  ``doubt``:
-    compare everything.
+    ``ground``: the links that it needs; ``wanted``: entries to want anew.  ``seen``: what the kernel reported.
+    ``doubt``: compare everything.
     """
 
     generation: int
-    neighbours: dict[IPAddress, Mac | None] = field(default_factory=dict)
-    fdb: dict[Mac, IPAddress | None] = field(default_factory=dict)
+    ground: Ground
+    wanted: Wanted
     seen: list[Event] = field(default_factory=list)
     doubt: bool = False
 
@@ -71,11 +71,17 @@ class Following:
         self._asked = 1
         self._done = 0
         self._trouble: tuple[int, SpanlanError] | None = None
+        self.flaws: tuple[str, ...] = ()  # what is wrong with the links and nobody but a person can mend
 
     @property
-    def device(self) -> VxlanLink:
-        """The device that the segment needs."""
-        return self._driver.device(self.segment, self.attachment)
+    def ground(self) -> Ground:
+        """The links that the segment needs."""
+        return self._driver.ground(self.segment, self.attachment)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about how this host takes part."""
+        return self._driver.remarks(self.segment, self.attachment)
 
     @property
     def in_sync(self) -> bool:
@@ -127,11 +133,20 @@ class Following:
         with self._changed:
             return set(self._view.members)
 
-    def vtep_of(self, host: str) -> IPAddress | None:
-        """The VTEP that the store has for a host, withdrawn or not; None if it takes no part."""
+    def underlay_of(self, host: str) -> tuple[IPAddress, ...] | None:
+        """Where the store says that a host is reached, withdrawn or not; None if it takes no part."""
         with self._changed:
             member = self._view.members.get(host)
-            return None if member is None else member.vtep
+            return None if member is None else member.underlay
+
+    def reattach(self, segment: Segment, attachment: Attachment) -> None:
+        """This host takes part in another way now: everything is worked out again."""
+        with self._changed:
+            self.segment, self.attachment = segment, attachment
+            for endpoint in self._view.endpoints.values():
+                self._touched.add(endpoint)
+            self._doubt = True
+            self._ask()
 
     def endpoint_with(self, mac: Mac) -> Endpoint | None:
         """An endpoint that has this MAC, if any."""
@@ -162,11 +177,8 @@ class Following:
     def take_work(self) -> Work:
         """All that came in since the last pass, worked out."""
         with self._changed:
-            work = Work(generation=self._asked, seen=self._seen, doubt=self._doubt)
-            for address in self._touched.addresses:
-                work.neighbours[address] = self._driver.neighbour(self._view, self._me, address)
-            for mac in self._touched.macs:
-                work.fdb[mac] = self._driver.fdb(self._view, self._me, mac)
+            wanted = self._driver.wanted(self._view, self._me, self.segment, self.attachment, self._touched)
+            work = Work(self._asked, self.ground, wanted, seen=self._seen, doubt=self._doubt)
             self._touched, self._seen, self._doubt = Touched(), [], False
             return work
 
@@ -207,14 +219,16 @@ class Following:
         with self._changed:
             remote = sum(1 for each in self._view.endpoints.values() if each.host != self._me)
             return {
-                "vni": self.segment.vni,
+                "mode": self.segment.mode,
+                "vni": None if self.segment.tunnel is None else self.segment.tunnel.vni,
                 "in_sync": self._in_sync,
                 "lost": self._lost,
                 "members": sorted(self._view.members),
                 "withdrawn": sorted(self._view.withdrawn),
                 "endpoints": len(self._view.endpoints),
                 "remote_endpoints": remote,
-                "trouble": None if self._trouble is None else str(self._trouble[1]),
+                "trouble": "; ".join([*self.flaws, *([] if self._trouble is None else [str(self._trouble[1])])])
+                or None,
             }
 
     def _ask(self) -> None:

@@ -92,6 +92,10 @@ class Peers:
             if not self._loop.remove(following, seconds):
                 log.warning("segment %s: its device is still being removed", segment)
 
+    def mark(self, segment: str) -> None:
+        """Look at a segment soon: what this host wants of it has changed."""
+        self._loop.mark(segment)
+
     def following(self, segment: str) -> Following | None:
         """The state of a followed segment."""
         with self._lock:

@@ -8,16 +8,11 @@ are in a store of the host's own (a SQLite file), which is there when the cluste
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from spanlan import deadline
+from spanlan.control import records_codec
 from spanlan.errors import Broken
-from spanlan.model.address import ip_address, ip_network
-from spanlan.model.cluster import Segment
-from spanlan.model.host import Attachment
 from spanlan.model.local import LocalEndpoint, Network
-from spanlan.model.mac import format_mac, parse_mac
 from spanlan.store.base import Delete, Operation, Put, Store
 from spanlan.store.codec import from_json, to_json
 
@@ -39,10 +34,10 @@ class Records:
         self._endpoints: dict[str, LocalEndpoint] = {}
         self._debts: dict[str, Debt] = {}
         for entry in store.range(_NETWORKS).entries:
-            network = _read_network(from_json(entry))
+            network = records_codec.read_network(from_json(entry))
             self._networks[network.network_id] = network
         for entry in store.range(_ENDPOINTS).entries:
-            endpoint = _read_endpoint(from_json(entry))
+            endpoint = records_codec.read_endpoint(from_json(entry))
             self._endpoints[endpoint.endpoint_id] = endpoint
         for entry in store.range(_DEBTS).entries:
             self._debts[entry.key] = from_json(entry)
@@ -75,7 +70,7 @@ class Records:
 
     def remember_network(self, network: Network) -> None:
         """Write a network down."""
-        self._write([Put(f"{_NETWORKS}{network.network_id}", to_json(_write_network(network)))])
+        self._write([Put(f"{_NETWORKS}{network.network_id}", to_json(records_codec.write_network(network)))])
         with self._lock:
             self._networks[network.network_id] = network
 
@@ -87,7 +82,7 @@ class Records:
 
     def remember_endpoint(self, endpoint: LocalEndpoint) -> None:
         """Write an endpoint down."""
-        self._write([Put(f"{_ENDPOINTS}{endpoint.endpoint_id}", to_json(_write_endpoint(endpoint)))])
+        self._write([Put(f"{_ENDPOINTS}{endpoint.endpoint_id}", to_json(records_codec.write_endpoint(endpoint)))])
         with self._lock:
             self._endpoints[endpoint.endpoint_id] = endpoint
 
@@ -122,46 +117,3 @@ class Records:
             written = self._store.commit([], operations).succeeded
         if not written:
             raise Broken("the host's own records could not be written, although nothing stood against it")
-
-
-def _write_network(network: Network) -> dict[str, Any]:
-    attachment = asdict(network.attachment) | {"vtep": str(network.attachment.vtep)}
-    return {
-        "network": network.network_id,
-        "segment": asdict(network.segment) | {"pools": [str(pool) for pool in network.segment.pools]},
-        "attachment": attachment,
-        "prefix": network.prefix,
-        "internal": network.internal,
-    }
-
-
-def _read_network(record: dict[str, Any]) -> Network:
-    attachment, segment = record["attachment"], record["segment"]
-    pools = tuple(ip_network(pool) for pool in segment["pools"])
-    return Network(
-        network_id=record["network"],
-        segment=Segment(**segment | {"pools": pools}),
-        attachment=Attachment(**attachment | {"vtep": ip_address(attachment["vtep"])}),
-        prefix=record["prefix"],
-        internal=record["internal"],
-    )
-
-
-def _write_endpoint(endpoint: LocalEndpoint) -> dict[str, Any]:
-    return {
-        "endpoint": endpoint.endpoint_id,
-        "network": endpoint.network_id,
-        "segment": endpoint.segment,
-        "addresses": [str(address) for address in endpoint.addresses],
-        "mac": format_mac(endpoint.mac),
-    }
-
-
-def _read_endpoint(record: dict[str, Any]) -> LocalEndpoint:
-    return LocalEndpoint(
-        endpoint_id=record["endpoint"],
-        network_id=record["network"],
-        segment=record["segment"],
-        addresses=tuple(ip_address(text) for text in record["addresses"]),
-        mac=parse_mac(record["mac"]),
-    )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from spanlan.control.attempts import attempts
 from spanlan.errors import Refuse
 from spanlan.model.address import IPAddress, IPNetwork
-from spanlan.model.cluster import Endpoint, Member, Segment
+from spanlan.model.cluster import HOSTS_OWN, Endpoint, Member, Segment
 from spanlan.store import codec, keys
 from spanlan.store.base import Absent, Condition, Delete, DeletePrefix, Entry, Operation, Put, Store, Unchanged
 
@@ -51,34 +51,37 @@ class Segments:
         network_id: str,
         *,
         found: Callable[[], Segment],
-        fits: Callable[[Segment], IPAddress],
+        fits: Callable[[Segment], tuple[IPAddress, ...]],
         pools: Sequence[IPNetwork] = (),
         vni_given: bool = False,
     ) -> Segment:
         """Take part in a segment with one more network, founding the segment if need be.
 
         ``found`` says what the segment would be, each time with a VNI that was free a moment ago unless the user gave
-        one (``vni_given``); ``fits`` refuses one that is there and does not suit this host, or gives the address of the
-        VTEP that this host uses in it.  ``pools`` are the network's subnets.  Raises Refuse if they are not the
+        one (``vni_given``); ``fits`` refuses one that is there and does not suit this host, or gives the addresses by
+        which this host is reached in it.  ``pools`` are the network's subnets.  Raises Refuse if they are not the
         segment's, or if the VNI that was given belongs to another segment.
         """
         for _ in attempts(f"segment {name} is being changed by many hosts at once"):
             there = self.find(name)
             if there is None:
                 segment = found()
-                conditions: list[Condition] = [Absent(keys.segment(name)), Absent(keys.vni(segment.vni))]
-                founding: list[Operation] = [Put(keys.vni(segment.vni), codec.to_json({"segment": name}))]
+                conditions: list[Condition] = [Absent(keys.segment(name))]
+                founding: list[Operation] = []
+                if segment.tunnel is not None:
+                    conditions.append(Absent(keys.vni(segment.tunnel.vni)))
+                    founding.append(Put(keys.vni(segment.tunnel.vni), codec.to_json({"segment": name})))
             else:
                 segment, entry = there
                 conditions = [Unchanged(entry.key, entry.revision)]
                 founding = []
-            vtep = fits(segment)
+            underlay = fits(segment)
             segment = _with_pools(segment, pools)
             member_key = keys.member(name, self._host)
             before = self._store.get(member_key)
             networks = () if before is None else codec.decode_member(before).networks
             conditions.append(Absent(member_key) if before is None else Unchanged(member_key, before.revision))
-            member = Member(name, self._host, vtep, tuple(sorted({*networks, network_id})))
+            member = Member(name, self._host, underlay, tuple(sorted({*networks, network_id})))
             done = self._store.commit(
                 conditions,
                 [
@@ -89,8 +92,8 @@ class Segments:
             )
             if done.succeeded:
                 return segment
-            if vni_given:
-                _refuse_foreign_vni(name, segment.vni, done.current.get(keys.vni(segment.vni)))
+            if vni_given and segment.tunnel is not None:
+                _refuse_foreign_vni(name, segment.tunnel.vni, done.current.get(keys.vni(segment.tunnel.vni)))
         raise AssertionError("unreachable")
 
     def leave(self, name: str, network_id: str) -> None:
@@ -107,29 +110,31 @@ class Segments:
             left = tuple(other for other in member.networks if other != network_id)
             conditions = [Unchanged(entry.key, entry.revision), Unchanged(member_entry.key, member_entry.revision)]
             if left:
-                staying = Member(name, self._host, member.vtep, left)
+                staying = Member(name, self._host, member.underlay, left)
                 operations: list[Operation] = [Put(member_entry.key, codec.encode_member(staying))]
             elif len(self._store.range(keys.members(name), limit=2).entries) > 1:
                 operations = [Put(entry.key, entry.value), Delete(member_entry.key)]
             else:
-                operations = [Delete(entry.key), DeletePrefix(f"{entry.key}/"), Delete(keys.vni(segment.vni))]
+                operations = [Delete(entry.key), DeletePrefix(f"{entry.key}/")]
+                if segment.tunnel is not None:
+                    operations.append(Delete(keys.vni(segment.tunnel.vni)))
             if self._store.commit(conditions, operations).succeeded:
                 return
 
-    def restore_member(self, segment: Segment, vtep: IPAddress, networks: Sequence[str]) -> None:
+    def restore_member(self, segment: Segment, underlay: tuple[IPAddress, ...], networks: Sequence[str]) -> None:
         """Write this host's part of a segment again after the store has lost it (a restored backup, a slip of hand).
 
         Raises Refuse if others have made another segment of that name meanwhile, or given its VNI to another one.
         """
 
-        def fits(there: Segment) -> IPAddress:
+        def fits(there: Segment) -> tuple[IPAddress, ...]:
             if replace(there, pools=segment.pools) != segment:  # pools may have been added since it was joined
                 raise Refuse(
-                    f"segment {segment.name} was made anew by other hosts (VNI {there.vni}, port {there.port}, MTU "
-                    f"{there.mtu}), and this host's networks are on the old one (VNI {segment.vni}, port "
-                    f"{segment.port}, MTU {segment.mtu}): remove them here with docker network rm and create them again"
+                    f"segment {segment.name} was made anew by other hosts ({_describe(there)}), and networks here "
+                    f"are on the old one ({_describe(segment)}): remove them here with docker network rm and create "
+                    "them again"
                 )
-            return vtep
+            return underlay
 
         for network_id in networks:
             self.join(segment.name, network_id, found=lambda: segment, fits=fits, pools=segment.pools, vni_given=True)
@@ -155,11 +160,7 @@ class Segments:
                     continue
                 holder = codec.decode_endpoint(entry)
                 if holder != each and not takes_over(holder):
-                    raise Refuse(
-                        f"address {each.address} on segment {each.segment} is held by endpoint "
-                        f"{holder.endpoint_id[:12]} on host {holder.host}: choose another with --ip, or let the "
-                        "cluster hand out addresses with --ipam-driver spanlan"
-                    )
+                    raise Refuse(f"address {each.address} on segment {each.segment} is held by {holder}: {_cure(each)}")
                 conditions.append(Unchanged(key, entry.revision))
 
     def endpoint(self, segment: str, address: IPAddress) -> Endpoint | None:
@@ -168,14 +169,29 @@ class Segments:
         return None if entry is None else codec.decode_endpoint(entry)
 
     def withdraw(self, segment: str, address: IPAddress, endpoint_id: str) -> None:
-        """Give an address of a container back; left alone if somebody else holds it by now."""
+        """Give an address of this host's endpoint back; left alone if somebody else holds it by now."""
         key = keys.endpoint(segment, address)
         for _ in attempts(f"{key} is being changed by many hosts at once"):
             entry = self._store.get(key)
-            if entry is None or codec.decode_endpoint(entry).endpoint_id != endpoint_id:
+            if entry is None:
+                return
+            holder = codec.decode_endpoint(entry)
+            if (holder.host, holder.endpoint_id) != (self._host, endpoint_id):  # hosts' own endpoints have one id
                 return
             if self._store.commit([Unchanged(key, entry.revision)], [Delete(key)]).succeeded:
                 return
+
+
+def _cure(refused: Endpoint) -> str:
+    if refused.endpoint_id.startswith(HOSTS_OWN):
+        return "name a free one with -o host_access=ADDRESS"
+    return "choose another with --ip, or let the cluster hand out addresses with --ipam-driver spanlan"
+
+
+def _describe(segment: Segment) -> str:
+    if segment.tunnel is None:
+        return " ".join(filter(None, (segment.mode, segment.variant)))
+    return f"VNI {segment.tunnel.vni}, port {segment.tunnel.port}, MTU {segment.tunnel.mtu}"
 
 
 def _with_pools(segment: Segment, pools: Sequence[IPNetwork]) -> Segment:

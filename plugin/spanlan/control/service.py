@@ -8,8 +8,8 @@ from spanlan.control.endpoints import Endpoints
 from spanlan.control.ipam import Ipam
 from spanlan.control.liveness import Liveness
 from spanlan.control.networks import Networks
-from spanlan.control.records import Debt
-from spanlan.model.address import IPAddress, ip_address
+from spanlan.control.releases import releasing
+from spanlan.model.address import IPAddress
 from spanlan.model.host import Handover
 from spanlan.model.pool import Release
 from spanlan.model.request import EndpointReply, EndpointRequest, NetworkRequest, PoolReply, PoolRequest
@@ -46,9 +46,9 @@ class NetworkService:
         """What there is to say of it."""
         return self._endpoints.info(endpoint_id)
 
-    def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Handover:  # noqa: ARG002 - dockerd moves the link
+    def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Handover:
         """Make its link."""
-        return self._endpoints.join(network_id, endpoint_id)
+        return self._endpoints.join(network_id, endpoint_id, sandbox)
 
     def leave(self, network_id: str, endpoint_id: str) -> None:
         """Note that the container stops."""
@@ -84,19 +84,3 @@ class AddressService:
     def release_address(self, pool_id: str, address: IPAddress) -> None:
         """Take an address back."""
         self._debts.pay_or_owe(releasing(self._ipam.prepare_release(pool_id, address)))
-
-
-def releasing(release: Release) -> Debt:
-    """The debt of a release, with all that keeps it from touching a newer claim when it is paid late."""
-    debt = {"what": "release", "pool": release.pool_id}
-    if release.address is not None:
-        debt["address"] = str(release.address)
-    if release.claim is not None:
-        debt["claim"] = release.claim
-    return debt
-
-
-def release_of(debt: Debt) -> Release:
-    """The release that :func:`releasing` wrote down."""
-    address = debt.get("address")
-    return Release(debt["pool"], None if address is None else ip_address(address), debt.get("claim"))

@@ -1,6 +1,6 @@
 """How a VXLAN device that was found differs from the one that is wanted, in words and in what would change it.
 
-Pure: what to do about a difference is for :mod:`spanlan.kernel.links`.
+Pure: what to do about a difference is for :mod:`spanlan.kernel.vxlans`.
 """
 
 from ipaddress import IPv4Address

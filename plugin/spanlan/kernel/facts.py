@@ -44,7 +44,7 @@ def underlay(name_or_address: str | None = None) -> Underlay:
     with netlink.open_routes("find the underlay") as routes:
         named = _address(name_or_address)
         if name_or_address is None:
-            index = _default_interface(routes)
+            index = default_interface(routes)
             if index is None:
                 raise Refuse(f"there is no default route that would show the underlay: {_HINT}")
             link = _link(routes, index=index)
@@ -62,6 +62,13 @@ def underlay(name_or_address: str | None = None) -> Underlay:
         )
     addresses.sort(key=lambda address: (address != named, address.version))
     return Underlay(interface=link.name, mtu=link.mtu, addresses=tuple(addresses))
+
+
+def addresses(interface: str) -> tuple[IPAddress, ...]:
+    """The addresses of this host on an interface to which other hosts could send; none if it is not there."""
+    with netlink.open_routes(f"list the addresses of {interface}") as routes:
+        indices = routes.link_lookup(ifname=interface)
+        return tuple(address for index, address in _addresses(routes) if index in indices)
 
 
 def vxlan_devices() -> list[FoundVxlan]:
@@ -111,6 +118,19 @@ def udp_port_owner(port: int, version: int) -> str | None:
     return name or "a program that cannot be seen from here"
 
 
+def default_interface(routes: Any) -> int | None:
+    """The index of the interface that the default route points to, IPv4's before IPv6's; None without one."""
+    for family in (_AF_INET, _AF_INET6):
+        found = [
+            (message.get("RTA_PRIORITY") or 0, _interface_of(message))
+            for message in netlink.whole_dump(partial(routes.get_default_routes, family))
+        ]
+        usable = [(metric, index) for metric, index in found if index is not None]
+        if usable:
+            return min(usable)[1]
+    return None
+
+
 # -- inside ------------------------------------------------------------------------------------------------------
 
 
@@ -152,18 +172,6 @@ def _addresses(routes: Any) -> Iterator[tuple[int, IPAddress]]:
         if message["family"] == _AF_INET6 and flags & _PASSING6:
             continue
         yield message["index"], ip_address(text)
-
-
-def _default_interface(routes: Any) -> int | None:
-    for family in (_AF_INET, _AF_INET6):
-        found = [
-            (message.get("RTA_PRIORITY") or 0, _interface_of(message))
-            for message in netlink.whole_dump(partial(routes.get_default_routes, family))
-        ]
-        usable = [(metric, index) for metric, index in found if index is not None]
-        if usable:
-            return min(usable)[1]
-    return None
 
 
 def _interface_of(message: Any) -> int | None:

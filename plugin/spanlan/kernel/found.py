@@ -17,7 +17,12 @@ from spanlan.model.mac import Mac
 MARK: Final = "spanlan "
 BIRTH_GROUP: Final = 0x7370616E  # "span"
 
+# linux/if.h and linux/if_arp.h
 _IFF_UP: Final = 1
+_IFF_LOOPBACK: Final = 1 << 3
+_IFF_NOARP: Final = 1 << 7
+_IFF_LOWER_UP: Final = 1 << 16
+_ARPHRD_ETHER: Final = 1
 _NO_ADDRESSES: Final = 1  # linux/if_link.h, IN6_ADDR_GEN_MODE_NONE
 
 
@@ -25,8 +30,11 @@ _NO_ADDRESSES: Final = 1  # linux/if_link.h, IN6_ADDR_GEN_MODE_NONE
 class FoundLink:
     """A link of this namespace.
 
-    ``parent``: index of the link below, None without one.  ``makes_addresses``: the kernel gives it an IPv6 address by
-    itself.  ``refuses_ipv6``: IPv6 is switched off on it.  ``details``: attributes of its kind.
+    ``parent``: index of the link below, None without one here.  ``master``: index of the bridge or bond that it is a
+    port of.  ``carrier``: the cable, or the peer, is there.  ``ethernet``, ``loopback``: what its frames are.
+    ``resolves``: it asks for MACs, by ARP and ND.
+    ``makes_addresses``: the kernel gives it an IPv6 address by itself.  ``refuses_ipv6``: IPv6 is switched off on it.
+    ``details``: attributes of its kind.
     """
 
     name: str
@@ -41,6 +49,11 @@ class FoundLink:
     makes_addresses: bool
     refuses_ipv6: bool
     details: Mapping[str, Any]
+    master: int | None = None
+    carrier: bool = True
+    ethernet: bool = True
+    loopback: bool = False
+    resolves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ def read_link(message: Any) -> FoundLink:
     details = dict(data["attrs"]) if data and "attrs" in data else {}
     alias = message.get("IFLA_IFALIAS") or ""
     parent = details.get("IFLA_VXLAN_LINK") if kind == "vxlan" else message.get("IFLA_LINK")
+    if message.get("IFLA_LINK_NETNSID") is not None:
+        parent = None  # an index of another namespace
     ipv6 = (message.get("IFLA_AF_SPEC") or {}).get("AF_INET6")
     mode = ipv6.get("IFLA_INET6_ADDR_GEN_MODE") if ipv6 else None
     settings = ipv6.get("IFLA_INET6_CONF") if ipv6 else None
@@ -79,6 +94,11 @@ def read_link(message: Any) -> FoundLink:
         refuses_ipv6=bool(settings and settings["disable_ipv6"]),
         makes_addresses=mode is not None and mode != _NO_ADDRESSES,
         details=details,
+        master=message.get("IFLA_MASTER") or None,
+        carrier=bool(message["flags"] & _IFF_LOWER_UP),
+        ethernet=message["ifi_type"] == _ARPHRD_ETHER,
+        loopback=bool(message["flags"] & _IFF_LOOPBACK),
+        resolves=not message["flags"] & _IFF_NOARP,
     )
 
 

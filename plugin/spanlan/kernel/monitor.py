@@ -19,6 +19,7 @@ from spanlan.kernel import netlink
 from spanlan.kernel.messages import (
     AF_BRIDGE,
     HEADER,
+    NLM_F_REPLACE,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELNEIGH,
@@ -30,11 +31,13 @@ from spanlan.kernel.messages import (
     decode_entry,
     decode_link,
 )
-from spanlan.model.address import IPAddress
+from spanlan.kernel.route_messages import RTM_DELROUTE, RTM_NEWROUTE, Way, decode_route
+from spanlan.model.address import IPAddress, IPNetwork
 from spanlan.model.mac import Mac
 
-# linux/rtnetlink.h, RTNLGRP_LINK, RTNLGRP_NEIGH (FDB entries come here too), RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
-_GROUPS: Final = (1, 3, 5, 9)
+# linux/rtnetlink.h: RTNLGRP_LINK, RTNLGRP_NEIGH (FDB entries come here too), RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
+# RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE
+_GROUPS: Final = (1, 3, 5, 7, 9, 11)
 _READ: Final = 1 << 16
 _READS: Final = 512  # so many at a time, so that events() returns also in a storm
 
@@ -82,11 +85,21 @@ class AddressesChanged(NamedTuple):
     interface: int
 
 
+class RouteSeen(NamedTuple):
+    """The route of ours to ``destination`` now leads this ``way``; None: there is none (any more).
+
+    Somebody else's route that replaced another one is told as none, because it may have been ours.
+    """
+
+    destination: IPNetwork
+    way: Way | None
+
+
 class Overrun(NamedTuple):
     """Events were lost."""
 
 
-Event: TypeAlias = LinkGone | LinkChanged | NeighbourSeen | FdbSeen | AddressesChanged | Overrun
+Event: TypeAlias = LinkGone | LinkChanged | NeighbourSeen | FdbSeen | AddressesChanged | RouteSeen | Overrun
 
 
 class Monitor:
@@ -94,7 +107,8 @@ class Monitor:
 
     ``interface`` in an event is the interface's index.  ``of_interest``: asked with it for each neighbour and FDB
     event; what it denies is thrown away early, since a busy host's own ARP cache makes many.  Links and addresses are
-    always reported.
+    always reported, routes only if they are ours.  (The kernel says nothing of an IPv4 route that goes because its link
+    went down or away, or because an address went.)
     """
 
     def __init__(self, of_interest: Callable[[int], bool] | None = None, *, receive_buffer: int = 32 << 20) -> None:
@@ -172,7 +186,7 @@ class Monitor:
     def _parse(self, buffer: bytes, events: list[Event]) -> None:
         at = 0
         while at < len(buffer):
-            length, kind, _, _, _ = HEADER.unpack_from(buffer, at)
+            length, kind, flags, _, _ = HEADER.unpack_from(buffer, at)
             event: Event | None = None
             if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 event = self._entry(buffer, at, length, there=kind == RTM_NEWNEIGH)
@@ -182,6 +196,11 @@ class Monitor:
                     event = LinkGone(link.interface, link.name) if kind == RTM_DELLINK else LinkChanged(*link)
             elif kind in {RTM_NEWADDR, RTM_DELADDR}:
                 event = AddressesChanged(decode_address_interface(buffer, at))
+            elif kind in {RTM_NEWROUTE, RTM_DELROUTE}:
+                replacing = kind == RTM_NEWROUTE and bool(flags & NLM_F_REPLACE)
+                route = decode_route(buffer, at, length, replacing=replacing)
+                if route is not None:
+                    event = RouteSeen(route.destination, route.way if kind == RTM_NEWROUTE else None)
             if event is not None:
                 events.append(event)
             at += (length + 3) & ~3

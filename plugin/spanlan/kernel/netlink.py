@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from spanlan.errors import Broken, Gone, Refuse, Retry, SpanlanError
+from spanlan.kernel import kinds as _kinds  # noqa: F401 - teaches pyroute2
 
 T = TypeVar("T")
 

@@ -1,57 +1,28 @@
 """One segment in this host's kernel: its VXLAN device, its neighbours, its FDB.
 
-This is the tail that every cause runs through (a change in the store, a restart, drift, a link flap, a timer): wanted,
-found, difference, apply.  Causes only say what is wanted (``want…``), what was seen (``observe``) or that nothing is
-certain any more (``doubt``); ``sync`` does the work, and ``difference`` stops before it.
+See :mod:`spanlan.kernel.state` for what is common to it and :class:`spanlan.kernel.lan.LanState`.
 
 Not thread-safe: it belongs to the one writer.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
-from spanlan.errors import Gone, Retry
+from spanlan.errors import Broken, Gone, Retry
 from spanlan.kernel import neighbours
 from spanlan.kernel.links import Links
 from spanlan.kernel.messages import DropFdb, DropNeighbour, SetFdb, SetNeighbour, Step
 from spanlan.kernel.monitor import Event, FdbSeen, LinkChanged, LinkGone, NeighbourSeen, Overrun
 from spanlan.kernel.neighbours import Failure
 from spanlan.kernel.reconcile import Steps, Table
+from spanlan.kernel.state import Difference, SyncReport, describe
 from spanlan.model.address import IPAddress
-from spanlan.model.host import Overlay, VxlanLink
-from spanlan.model.mac import Mac, format_mac
+from spanlan.model.host import Ground, Overlay, VxlanLink, Wanted
+from spanlan.model.mac import Mac
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What a sync did.
-
-    ``changes``: to the device, as text.  ``written``, ``dropped``, ``failed``: numbers of entries.  ``pending``: how
-    many are left (failed, or beyond the limit).  ``reasons``: why entries failed or the device is not as wanted, each
-    once, with an example.
-    """
-
-    index: int
-    changes: tuple[str, ...]
-    written: int
-    dropped: int
-    failed: int
-    pending: int
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What a sync would do.  ``index``: of the device, None if it is not there.  ``link``: how the device differs."""
-
-    index: int | None
-    link: tuple[str, ...]
-    steps: tuple[Step, ...]
 
 
 class OverlayState:
@@ -63,6 +34,7 @@ class OverlayState:
         self._index: int | None = None
         self._device_unsure = True
         self._entries_unsure = True
+        self._flaws: tuple[str, ...] = ()  # told in every report until the device is looked at again
         # The last that was heard of each link that matters here.  The kernel repeats it on many occasions, such as a
         # child that comes or goes, and to look at the device then costs more than the child.
         self._heard: dict[int, LinkChanged] = {}
@@ -82,7 +54,17 @@ class OverlayState:
     @property
     def settled(self) -> bool:
         """Whether a sync would find nothing to do, as far as is known."""
-        return not (self._device_unsure or self._entries_unsure or self.neighbours.pending or self.fdb.pending)
+        return not (self._device_unsure or self._entries_unsure or self.pending)
+
+    @property
+    def pending(self) -> int:
+        """How many entries are not in the kernel as they are wanted."""
+        return self.neighbours.pending + self.fdb.pending
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many entries are wanted, by their sort."""
+        return {"neighbours": len(self.neighbours), "fdb": len(self.fdb)}
 
     # -- causes -----------------------------------------------------------------------------------------------------
 
@@ -91,6 +73,19 @@ class OverlayState:
         self.want_link(overlay.link)
         self.neighbours.want_all(overlay.neighbours)
         self.fdb.want_all(overlay.fdb)
+
+    def want_ground(self, ground: Ground) -> None:
+        """Want the device to be like this.  Raises Broken for the ground of a segment without a device."""
+        if not isinstance(ground, VxlanLink):
+            raise Broken(f"the device {self._link.name} cannot become a link on the LAN")
+        self.want_link(ground)
+
+    def want_entries(self, wanted: Wanted) -> None:
+        """Want these neighbours and FDB entries too; None: no such entry.  Routes are none of a tunnel's."""
+        for address, mac in wanted.neighbours.items():
+            self.neighbours.want(address, mac)
+        for mac, vtep in wanted.fdb.items():
+            self.fdb.want(mac, vtep)
 
     def want_link(self, link: VxlanLink) -> None:
         """Want the device to be like this.  One of another name is not removed: that is for whoever renames it."""
@@ -105,6 +100,15 @@ class OverlayState:
     def want_fdb(self, mac: Mac, vtep: IPAddress | None) -> None:
         """Want frames for ``mac`` to be sent to ``vtep``; None: nowhere."""
         self.fdb.want(mac, vtep)
+
+    def concerns(self, event: Event) -> bool:
+        """Whether the event may be about this segment.  From any thread."""
+        match event:
+            case NeighbourSeen(interface) | FdbSeen(interface):
+                return interface == self._index
+            case LinkGone(interface, name) | LinkChanged(interface, name):
+                return interface == self._index or name in {self._link.name, self._link.parent}
+        return isinstance(event, Overrun)
 
     def observe(self, event: Event) -> bool:
         """Take in what the monitor saw; whether there is something to sync now."""
@@ -144,20 +148,19 @@ class OverlayState:
         """
         changes: tuple[str, ...] = ()
         for _ in range(3):
-            flaws: tuple[str, ...] = ()
             if self._device_unsure or self._index is None:
                 ensured = self._links.ensure_vxlan(self._link)
                 if ensured.changes or ensured.index != self._index:
                     self._entries_unsure = True
                 changes += ensured.changes
-                flaws = ensured.flaws
+                self._flaws = ensured.flaws
                 self._index = ensured.index
                 self._device_unsure = False
             index = self._index
             try:
                 if self._entries_unsure:
                     self._read_entries(index)
-                return self._write(index, limit, changes, flaws)
+                return self._write(index, limit, changes)
             except Gone:
                 self._index = None
                 self.doubt()
@@ -178,9 +181,12 @@ class OverlayState:
         self._index = index
         return Difference(index, differences, tuple(_in_order(*self._work(None))))
 
-    def remove(self) -> bool:
-        """Remove the device, and with it all its entries; whether it was there.  Raises Refuse if it is not ours."""
-        removed = self._links.delete(self._link.name)
+    def remove(self, keep: Collection[str] = ()) -> bool:
+        """Remove the device, and with it all its entries; whether it went.  Raises Refuse if it is not ours.
+
+        ``keep``: names of links that stay.
+        """
+        removed = self._link.name not in keep and self._links.delete(self._link.name)
         self._index = None
         self.doubt()
         return removed
@@ -198,7 +204,7 @@ class OverlayState:
         left = None if limit is None else max(0, limit - len(fdb.puts) - len(fdb.drops))
         return fdb, self.neighbours.steps(left)
 
-    def _write(self, index: int, limit: int | None, changes: tuple[str, ...], flaws: tuple[str, ...]) -> SyncReport:
+    def _write(self, index: int, limit: int | None, changes: tuple[str, ...]) -> SyncReport:
         fdb, pairs = self._work(limit)
         failures = neighbours.write(index, _in_order(fdb, pairs))
         if failures:
@@ -211,8 +217,8 @@ class OverlayState:
             written=len(fdb.puts) + len(pairs.puts),
             dropped=len(fdb.drops) + len(pairs.drops),
             failed=len(failures),
-            pending=self.neighbours.pending + self.fdb.pending,
-            reasons=flaws + _reasons(failures),
+            pending=self.pending,
+            reasons=self._flaws + _reasons(failures),
         )
 
     def _without(
@@ -246,19 +252,6 @@ def _keep(steps: Steps[K, V], failed: set[K]) -> Steps[K, V]:
         [(key, value) for key, value in steps.puts if key not in failed],
         [key for key in steps.drops if key not in failed],
     )
-
-
-def describe(step: Step) -> str:
-    """A step in words, for logs and reports."""
-    match step:
-        case SetNeighbour(address, mac):
-            return f"neighbour {address} -> {format_mac(mac)}"
-        case DropNeighbour(address):
-            return f"neighbour {address} -> gone"
-        case SetFdb(mac, vtep):
-            return f"FDB {format_mac(mac)} -> {vtep}"
-        case DropFdb(mac):
-            return f"FDB {format_mac(mac)} -> gone"
 
 
 def _reasons(failures: Sequence[Failure]) -> tuple[str, ...]:

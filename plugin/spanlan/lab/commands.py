@@ -12,6 +12,12 @@ from spanlan.lab.names import MARK
 
 T = TypeVar("T")
 
+PATIENCE = "PATIENCE_OF_SPANLAN_LAB"
+"""Environment variable with the factor by which this machine is slower than a real one (an emulated one is).
+
+Every bound on waiting is stretched by it, and things are started one after the other.
+"""
+
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _TOLD_LINES = 15
 
@@ -20,6 +26,16 @@ def search_path() -> str:
     """``PATH`` with the folders of system programs in it, which a user's own often lacks."""
     given = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     return os.pathsep.join([*given, *(folder for folder in _SYSTEM_FOLDERS if folder not in given)])
+
+
+def patience(seconds: float) -> float:
+    """A bound on waiting as it holds on this machine; see :data:`PATIENCE`."""
+    return seconds * slowness()
+
+
+def slowness() -> float:
+    """1, or what :data:`PATIENCE` says."""
+    return float(os.environ.get(PATIENCE) or 1)
 
 
 def environment(mark: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -44,6 +60,7 @@ def run(  # noqa: PLR0913 - the parameters of subprocess.run that we use
     """
     words = [str(word) for word in command]
     named = what or " ".join(words)
+    timeout = patience(timeout)
     try:
         result = subprocess.run(
             words,
@@ -84,8 +101,9 @@ def until(condition: Callable[[], T | None], *, seconds: float, what: str) -> T:
 
     ``what`` completes the sentence "… did not happen within …".
     """
+    seconds = patience(seconds)
     ends_at = time.monotonic() + seconds
-    pause = 0.005
+    pause, longest = 0.005, patience(0.1)
     while True:
         answer = condition()
         if answer:
@@ -93,7 +111,7 @@ def until(condition: Callable[[], T | None], *, seconds: float, what: str) -> T:
         if time.monotonic() >= ends_at:
             raise Broken(f"{what} did not happen within {seconds:g} s")
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
+        pause = min(pause * 1.5, longest)
 
 
 def tail(log: Path, lines: int = _TOLD_LINES) -> str:

@@ -103,10 +103,12 @@ class Host:
 
         Raises Broken, with the end of the log, if something does not come up.
         """
+        # Where processors are slow, both at once would take longer than dockerd waits for its containerd.
+        in_turn = commands.slowness() > 1
         self.power_on()
         if self._equipment.daemon:
-            self.start_daemon(wait=False)
-        self.start_engine(wait=False)
+            self.start_daemon(wait=in_turn)
+        self.start_engine(wait=in_turn)
         if self._equipment.daemon:
             self._await_daemon()
         self._await_engine()

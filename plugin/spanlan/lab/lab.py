@@ -9,6 +9,7 @@ process that made it; ``Lab.find`` picks it up again, and ``Lab.down`` needs to 
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from spanlan.errors import Broken, Gone, Refuse, Retry
-from spanlan.lab import image, removal, requirements
+from spanlan.lab import commands, image, removal, requirements
 from spanlan.lab.host import Equipment, Host
 from spanlan.lab.lan import Etcd, Lan
 from spanlan.lab.lock import exclusive, is_held
@@ -171,7 +172,9 @@ class Lab:
         self._progress(f"{host.name} is up: {host.address}, {host.address6}, storage driver {host.storage_driver}")
 
     def _on_all(self, work: Callable[[Host], None]) -> None:
-        with ThreadPoolExecutor(max_workers=8) as pool:
+        # Where processors are slow, more hosts than processors would starve each other until somebody's patience ends.
+        workers = (os.cpu_count() or 1) if commands.slowness() > 1 else 8
+        with ThreadPoolExecutor(workers) as pool:
             for _ in pool.map(work, self.hosts):
                 pass
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spanlan.lab import commands
-from spanlan.lab.names import ETCD_ROLE, LAN, LAN_ADDRESS, LAN_ADDRESS6, Names
+from spanlan.lab.names import ETCD_ROLE, LAN, LAN_ADDRESS, LAN_ADDRESS6, LAN_MAC, Names
 from spanlan.lab.services import Service
 
 CLIENT_PORT = 2379
@@ -32,8 +32,11 @@ class Lan:
         commands.run(["ip", "netns", "add", self.netns.name])
         setup = (
             "link set lo up",
+            # A bridge without a MAC of its own takes the lowest of its ports, so another one whenever a host comes or
+            # goes, and the hosts would not reach etcd until they ask for it again.
             # With snooping and no querier, neighbour solicitations to a silent group would be dropped.
-            f"link add {LAN} type bridge mcast_snooping 0",
+            # VLAN filtering is off by default: tags pass as they are.
+            f"link add {LAN} address {LAN_MAC} type bridge mcast_snooping 0",
             f"addr add {LAN_ADDRESS}/24 dev {LAN}",
             f"addr add {LAN_ADDRESS6}/64 dev {LAN} nodad",
             f"link set {LAN} up",
@@ -82,13 +85,14 @@ class Etcd:
         """Start the server and wait until it answers."""
         client = f"http://{self.endpoint},http://[{LAN_ADDRESS6}]:{CLIENT_PORT}"
         peer = "http://127.0.0.1:2380"
+        # Alone, it need not wait a second for the voices of others before it serves.
+        heartbeat = int(20 * commands.slowness())
         command = [
             "etcd",
             *("--name", "lab", "--data-dir", str(self._names.disk_dir / "etcd")),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"lab={peer}"),
-            # Alone, it need not wait a second for the voices of others before it serves.
-            *("--heartbeat-interval", "20", "--election-timeout", "200"),
+            *("--heartbeat-interval", str(heartbeat), "--election-timeout", str(10 * heartbeat)),
             *("--logger", "zap", "--log-level", "warn"),
         ]
         # etcd 3.4 starts on other processors than amd64 only if it is told that this is meant.
@@ -98,7 +102,7 @@ class Etcd:
 
     def answers(self) -> bool:
         """Whether the server answers a read that needs its agreement."""
-        health = self.control("endpoint", "health", "--command-timeout=1s", check=False)
+        health = self.control("endpoint", "health", f"--command-timeout={commands.patience(1):g}s", check=False)
         return health.returncode == 0
 
     def stop(self) -> None:

@@ -33,6 +33,7 @@ LONGEST_NAME = 32
 MOST_HOSTS = 200
 LAN_ADDRESS = "10.99.0.250"
 LAN_ADDRESS6 = "fd99::250"
+LAN_MAC = "02:99:00:00:00:fa"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spanlan.errors import Broken, Gone
+from spanlan.lab import commands
 from spanlan.lab.names import MARK
 
 
@@ -71,6 +72,7 @@ def end(pid: int, mark: str, number: signal.Signals = signal.SIGKILL, *, seconds
     """
     with contextlib.suppress(Gone), held(pid, mark) as descriptor:
         _send(descriptor, number)
+        seconds = commands.patience(seconds)
         if not _ended(descriptor, seconds):
             raise Broken(f"{mark} (PID {pid}) did not end within {seconds:g} s of {number.name}")
 

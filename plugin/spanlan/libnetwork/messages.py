@@ -12,7 +12,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from spanlan.errors import Refuse
 from spanlan.libnetwork.fields import Fields, shown
 from spanlan.model.address import IPAddress
-from spanlan.model.host import Handover
+from spanlan.model.host import Handover, StaticRoute
 from spanlan.model.mac import format_mac
 from spanlan.model.request import (
     EndpointReply,
@@ -40,6 +40,7 @@ ADDRESS_SPACES: Reply = {"LocalDefaultAddressSpace": "spanlan-local", "GlobalDef
 
 _GENERIC = "com.docker.network.generic"
 _INTERNAL = "com.docker.network.internal"
+_NEXT_HOP, _CONNECTED = 0, 1  # libnetwork types.go, RouteType
 _PORT_MAP = "com.docker.network.portmap"
 _GATEWAY = "com.docker.network.gateway"
 # The engine adds these to what the user wrote: a copy of Interface.MacAddress in base64, and the swarm manager's order
@@ -159,7 +160,16 @@ def join_reply(handover: Handover) -> Reply:
         reply["Gateway"] = str(handover.gateway)
     if handover.gateway6 is not None:
         reply["GatewayIPv6"] = str(handover.gateway6)
+    if handover.routes:
+        reply["StaticRoutes"] = [_static_route(route) for route in handover.routes]
     return reply
+
+
+def _static_route(route: StaticRoute) -> Reply:
+    """A route inside the sandbox: by way of an address, or on the link itself (protocol section 1.3, RouteType)."""
+    if route.via is None:
+        return {"Destination": str(route.destination), "RouteType": _CONNECTED}
+    return {"Destination": str(route.destination), "RouteType": _NEXT_HOP, "NextHop": str(route.via)}
 
 
 def count_published_ports(body: Fields) -> int:

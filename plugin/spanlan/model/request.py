@@ -10,11 +10,15 @@ from spanlan.model.mac import Mac
 
 @dataclass(frozen=True, slots=True)
 class NetworkPool:
-    """One entry of CreateNetwork's IPv4Data or IPv6Data."""
+    """One entry of CreateNetwork's IPv4Data or IPv6Data.
+
+    ``automatic``: nobody asked for this subnet; our IPAM chose it, for this host alone.
+    """
 
     cidr: IPNetwork
     gateway: IPAddress | None = None
     auxiliary: Mapping[str, IPAddress] = field(default_factory=dict)
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class Touched:
     def add(self, endpoint: Endpoint) -> None:
         """Both entries that an endpoint stands behind."""
         self.addresses.add(endpoint.address)
-        self.macs.add(endpoint.mac)
+        if endpoint.mac is not None:
+            self.macs.add(endpoint.mac)
 
     def merge(self, other: "Touched") -> None:
         """Add what another change touched."""
@@ -62,10 +63,10 @@ class SegmentView:
         return touched
 
     def put_member(self, member: Member) -> Touched:
-        """A host takes part, or its VTEP has another address now."""
+        """A host takes part, or is reached by another address now."""
         before = self.members.get(member.host)
         self.members[member.host] = member
-        if before is not None and before.vtep == member.vtep:
+        if before is not None and before.underlay == member.underlay:
             return Touched()
         return self._everything_on(member.host)
 
@@ -84,7 +85,8 @@ class SegmentView:
         if before is not None:
             touched.merge(self.drop_endpoint(endpoint.address))
         self.endpoints[endpoint.address] = endpoint
-        self._addresses_of[endpoint.mac] = (*self._addresses_of.get(endpoint.mac, ()), endpoint.address)
+        if endpoint.mac is not None:
+            self._addresses_of[endpoint.mac] = (*self._addresses_of.get(endpoint.mac, ()), endpoint.address)
         self._on_host.setdefault(endpoint.host, set()).add(endpoint.address)
         touched.add(endpoint)
         return touched
@@ -95,11 +97,8 @@ class SegmentView:
         endpoint = self.endpoints.pop(address, None)
         if endpoint is None:
             return touched
-        left = tuple(other for other in self._addresses_of[endpoint.mac] if other != address)
-        if left:
-            self._addresses_of[endpoint.mac] = left
-        else:
-            del self._addresses_of[endpoint.mac]
+        if endpoint.mac is not None:
+            self._drop_mac(endpoint.mac, address)
         on_host = self._on_host[endpoint.host]
         on_host.discard(address)
         if not on_host:
@@ -119,12 +118,19 @@ class SegmentView:
         """The endpoints behind a MAC, in the order of their addresses' spelling."""
         return tuple(self.endpoints[address] for address in sorted(self._addresses_of.get(mac, ()), key=str))
 
-    def vtep_of(self, host: str) -> IPAddress | None:
-        """Where a host's endpoints are reached; None if it takes no part or is withdrawn."""
-        if host in self.withdrawn:
+    def underlay_of(self, host: str, version: int | None = None) -> IPAddress | None:
+        """Where a host's endpoints are reached (over IP ``version``); None if it takes no part or is withdrawn."""
+        member = None if host in self.withdrawn else self.members.get(host)
+        if member is None:
             return None
-        member = self.members.get(host)
-        return None if member is None else member.vtep
+        return next((each for each in member.underlay if version in {None, each.version}), None)
+
+    def _drop_mac(self, mac: Mac, address: IPAddress) -> None:
+        left = tuple(other for other in self._addresses_of[mac] if other != address)
+        if left:
+            self._addresses_of[mac] = left
+        else:
+            del self._addresses_of[mac]
 
     def _everything_on(self, host: str) -> Touched:
         touched = Touched()

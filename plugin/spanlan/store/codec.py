@@ -5,12 +5,13 @@ A decoder takes what a newer version may have added and refuses what it cannot r
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import wraps
 from typing import Any, TypeVar
 
 from spanlan.errors import Broken
 from spanlan.model.address import IPAddress, IPNetwork, ip_address, ip_network
-from spanlan.model.cluster import Endpoint, Host, Member, Segment
+from spanlan.model.cluster import Endpoint, Host, Member, Segment, Tunnel
 from spanlan.model.mac import format_mac, parse_mac
 from spanlan.model.pool import AddressKind, HeldAddress, Holder, Pool
 from spanlan.store.base import Entry
@@ -86,10 +87,8 @@ def encode_segment(segment: Segment) -> bytes:
     return to_json(
         {
             "mode": segment.mode,
-            "vni": segment.vni,
-            "port": segment.port,
-            "mtu": segment.mtu,
-            "family": segment.family,
+            "variant": segment.variant,
+            "tunnel": None if segment.tunnel is None else asdict(segment.tunnel),
             "pools": [str(pool) for pool in segment.pools],
         }
     )
@@ -101,17 +100,15 @@ def decode_segment(key: str, record: dict[str, Any]) -> Segment:
     return Segment(
         name=key.rsplit("/", 1)[1],
         mode=_text(record, "mode"),
-        vni=_number(record, "vni"),
-        port=_number(record, "port"),
-        mtu=_number(record, "mtu"),
-        family=_number(record, "family"),
+        variant=_text(record, "variant"),
+        tunnel=_tunnel(record["tunnel"]),
         pools=tuple(ip_network(pool) for pool in _texts(record, "pools")),
     )
 
 
 def encode_member(member: Member) -> bytes:
     """Write a Member."""
-    return to_json({"vtep": str(member.vtep), "networks": list(member.networks)})
+    return to_json({"underlay": [str(address) for address in member.underlay], "networks": list(member.networks)})
 
 
 @_decoder
@@ -119,7 +116,10 @@ def decode_member(key: str, record: dict[str, Any]) -> Member:
     """Read a Member."""
     _, _, segment, _, host = key.split("/")
     return Member(
-        segment=segment, host=host, vtep=ip_address(_text(record, "vtep")), networks=tuple(_texts(record, "networks"))
+        segment=segment,
+        host=host,
+        underlay=tuple(ip_address(text) for text in _texts(record, "underlay")),
+        networks=tuple(_texts(record, "networks")),
     )
 
 
@@ -128,7 +128,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
     return to_json(
         {
             "address": str(endpoint.address),
-            "mac": format_mac(endpoint.mac),
+            "mac": None if endpoint.mac is None else format_mac(endpoint.mac),
             "host": endpoint.host,
             "endpoint": endpoint.endpoint_id,
         }
@@ -141,7 +141,7 @@ def decode_endpoint(key: str, record: dict[str, Any]) -> Endpoint:
     return Endpoint(
         segment=key.split("/")[2],
         address=ip_address(_text(record, "address")),
-        mac=parse_mac(_text(record, "mac")),
+        mac=None if record["mac"] is None else parse_mac(_text(record, "mac")),
         host=_text(record, "host"),
         endpoint_id=_text(record, "endpoint"),
     )
@@ -212,6 +212,12 @@ def encode_cursor(last: IPAddress) -> bytes:
 def decode_cursor(key: str, record: dict[str, Any]) -> IPAddress:  # noqa: ARG001
     """Read the address that was handed out last."""
     return ip_address(_text(record, "last"))
+
+
+def _tunnel(record: Any) -> Tunnel | None:
+    if record is None:
+        return None
+    return Tunnel(**{name: _number(record, name) for name in ("vni", "port", "mtu", "family")})
 
 
 def _holder_text(holder: Holder) -> str:

@@ -70,6 +70,7 @@ class Ipam:
         self._automatic = Automatic(store, self._addresses)
         self._creating = ShortMemory(clock)
         self._offers = ShortMemory(clock)
+        self._automatic_pools = ShortMemory(clock)
         self._subnets = Subnets(
             self._pools, self._offers, host=host, default_pools=default_pools, host_networks=host_networks
         )
@@ -93,6 +94,8 @@ class Ipam:
             raise
         self._in_time(Release(str(pool_id)))
         self._creating.begin(pool_id)
+        if cidr is None:
+            self._automatic_pools.begin(pool_id)
         return PoolReply(str(pool_id), pool_id.cidr)
 
     def release_pool(self, pool_id: str) -> None:
@@ -126,6 +129,27 @@ class Ipam:
         self._in_time(self._addresses.prepare_release(hold, granted))
         return _interface(granted, hold.cidr)
 
+    def hold_for_host(
+        self, cidr: IPNetwork, segment: str, wanted: IPAddress | None, holds: list[str]
+    ) -> IPAddress | None:
+        """Grant this host an address for itself: ``wanted``, or a free one; None if the pool is not one of ours.
+
+        While the pool's network is being created here, its ``--ip-range`` is kept to.  The id of the hold by which the
+        address is held is added to ``holds`` before anything is claimed; :meth:`release_pool` gives both back.
+        """
+        for space in (keys.space_of(segment), keys.space_of(None)):
+            if self._pools.read(space, cidr) is None:
+                continue
+            within = next((one.within for one in self._creating.all(space, cidr)), None)
+            hold = PoolId.new(space, cidr, within)
+            holds.append(str(hold))
+            self._pools.join(hold)
+            if wanted is None:
+                return self._automatic.claim(hold)
+            self._addresses.claim(hold, wanted)
+            return wanted
+        return None
+
     def release_address(self, pool_id: str, address: IPAddress) -> None:
         """Take an address back that was granted under ``pool_id``.  What is not held by it is left alone.
 
@@ -147,6 +171,7 @@ class Ipam:
         if release.address is None:
             self._creating.end(hold)
             self._offers.end(hold)
+            self._automatic_pools.end(hold)
             self._addresses.release_all(hold)
             self._pools.release(hold)
         else:
@@ -158,6 +183,11 @@ class Ipam:
         for pool in pools:
             self._creating.end_all(pool.cidr, spaces)
             self._offers.end_all(pool.cidr, spaces)
+            self._automatic_pools.end_all(pool.cidr, spaces)
+
+    def is_automatic(self, cidr: IPNetwork) -> bool:
+        """Whether the pool of a network that is being created was chosen here, for this host: others get other ones."""
+        return bool(self._automatic_pools.all(keys.space_of(None), cidr))
 
     def _in_time(self, release: Release) -> None:
         """Raise Retry if the deadline has passed: nobody waits for the answer any more, so what it grants must go."""

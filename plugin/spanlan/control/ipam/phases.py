@@ -64,11 +64,15 @@ class ShortMemory:
             for pool_id in [one for one in self._last if one.cidr == cidr and one.space in spaces]:
                 del self._last[pool_id]
 
-    def standing(self, space: str, cidr: IPNetwork) -> set[str]:
-        """The nonces of the holds on this pool that are remembered now."""
+    def all(self, space: str, cidr: IPNetwork) -> list[PoolId]:
+        """The holds on this pool that are remembered now."""
         with self._lock:
             self._forget_lapsed()
-            return {one.nonce for one in self._last if one.space == space and one.cidr == cidr}
+            return [one for one in self._last if one.space == space and one.cidr == cidr]
+
+    def standing(self, space: str, cidr: IPNetwork) -> set[str]:
+        """Their nonces."""
+        return {one.nonce for one in self.all(space, cidr)}
 
     def _forget_lapsed(self) -> None:
         oldest = self._clock() - WINDOW
