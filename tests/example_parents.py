@@ -1,9 +1,21 @@
 """Links on the physical LAN that several kernel tests make, and how the tests look at them."""
 
 from netns import NetworkNamespace
-from spanlan.model.host import IpvlanLink, IsolatedLink, MacvlanLink, VlanLink
+from spanlan.model.host import IpvlanLink, IsolatedLink, MacvlanLink, Parent, VlanLink
 from spanlan.model.mac import parse_mac
 
+NIC = Parent(
+    name="eth0",
+    index=2,
+    kind="",
+    mtu=1500,
+    up=True,
+    loopback=False,
+    wireless=False,
+    master=None,
+    vlan=None,
+    children=frozenset(),
+)
 MACVLAN = MacvlanLink(
     name="sle-one", alias="spanlan endpoint=one", parent="under0", mac=parse_mac("02:42:0a:09:00:05"), mtu=None
 )

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from example_parents import NIC
 from spanlan import drivers
 from spanlan.drivers.base import NicNamed
 from spanlan.drivers.ipvlan import IpvlanDriver
@@ -36,18 +37,6 @@ from spanlan.model.mac import derive_mac, parse_mac
 from spanlan.model.request import EndpointRequest, NetworkPool, NetworkRequest
 from spanlan.model.view import SegmentView, Touched
 
-NIC = Parent(
-    name="eth0",
-    index=2,
-    kind="",
-    mtu=1500,
-    up=True,
-    loopback=False,
-    wireless=False,
-    master=None,
-    vlan=None,
-    children=frozenset(),
-)
 FOUR, SIX = ip_network("192.168.10.0/24"), ip_network("2001:db8:10::/64")
 MINE, MINE6 = ip_address("192.168.10.7"), ip_address("2001:db8:10::7")  # a container here
 THEIRS, THEIRS6 = ip_address("192.168.10.8"), ip_address("2001:db8:10::8")  # one of host b
@@ -642,4 +631,4 @@ def test_no_link_of_any_kind_has_a_name_that_linux_does_not_take() -> None:
 
 def test_drivers_that_are_no_lan_driver_have_no_host_child() -> None:
     with pytest.raises(NotImplementedError):
-        LanDriver().host_child(segment_of(macvlan), attached(macvlan))
+        LanDriver().host_child(segment_of(macvlan), replace(attached(macvlan), host_addresses=(HOST,)))

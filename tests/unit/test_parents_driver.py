@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from example_parents import NIC
 from spanlan.drivers import parents
 from spanlan.drivers.ipvlan import IpvlanDriver
 from spanlan.drivers.lan import LanDriver
@@ -15,18 +16,6 @@ from spanlan.model.cluster import Segment
 from spanlan.model.host import IsolatedLink, LanAttachment, Parent, TunnelAttachment, VlanLink
 from spanlan.model.local import Network
 
-NIC = Parent(
-    name="eth0",
-    index=2,
-    kind="",
-    mtu=1500,
-    up=True,
-    loopback=False,
-    wireless=False,
-    master=None,
-    vlan=None,
-    children=frozenset(),
-)
 TAGGED = replace(NIC, name="eth0.100", kind="vlan", vlan=100, vlan_protocol="802.1q", below="eth0")
 SERVICE_TAGGED = replace(TAGGED, vlan_protocol="802.1ad")
 

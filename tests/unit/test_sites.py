@@ -1,10 +1,12 @@
 """A host's own words for its NICs."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from example_parents import NIC
 from spanlan import settings
 from spanlan.control import sites
 from spanlan.control.sites import Sites
@@ -14,18 +16,7 @@ from spanlan.errors import Refuse
 from spanlan.model.host import Parent
 
 ALIASES = {"lan": "eth1", "storage": "bond0.7", "lan.9": "eth9"}
-ETH1 = Parent(
-    name="eth1",
-    index=2,
-    kind="",
-    mtu=1500,
-    up=True,
-    loopback=False,
-    wireless=False,
-    master=None,
-    vlan=None,
-    children=frozenset(),
-)
+ETH1 = replace(NIC, name="eth1")
 
 
 @pytest.fixture

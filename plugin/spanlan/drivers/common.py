@@ -1,7 +1,14 @@
 """What drivers of every mode agree on: the names of the containers' links, and that a segment has one mode."""
 
+import hashlib
+
 from spanlan.errors import Refuse
 from spanlan.model.cluster import Segment
+
+
+def digest(text: str, length: int = 10) -> str:
+    """So many hexadecimal digits (at most 10) that stand for a text which is too long for the name of a link."""
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()[:length]
 
 
 def child_name(endpoint_id: str) -> str:

@@ -13,13 +13,12 @@ Mode and flag belong, in the kernel, to the parent.  A second network that asked
 behind its back, so it is refused.  A child has its parent's MAC, so none may be given.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from spanlan import options
 from spanlan.drivers import lan, parents
 from spanlan.drivers.base import Site
-from spanlan.drivers.common import child_alias, child_name
 from spanlan.drivers.lan import LanOptions
 from spanlan.errors import Refuse
 from spanlan.model.address import IPAddress, ip_network
@@ -36,7 +35,7 @@ from spanlan.model.host import (
     Wanted,
 )
 from spanlan.model.local import LocalEndpoint, Network
-from spanlan.model.mac import format_mac
+from spanlan.model.mac import Mac, format_mac
 from spanlan.model.request import EndpointRequest
 from spanlan.model.view import SegmentView, Touched
 from spanlan.options import option
@@ -67,10 +66,6 @@ class IpvlanDriver(lan.LanDriver):
 
     mode = "ipvlan"
     options = IpvlanOptions
-
-    def parse(self, given: Mapping[str, str]) -> IpvlanOptions:
-        """The options of a network.  Raises Refuse that lists every mistake."""
-        return options.parse(IpvlanOptions, given)
 
     def variant(self, chosen: LanOptions) -> str:
         """Switched and routed hosts do not reach each other, so a segment is one of them."""
@@ -138,28 +133,13 @@ class IpvlanDriver(lan.LanDriver):
                     wanted.routes[address] = hop
         return wanted
 
-    def host_child(self, segment: Segment, attachment: LanAttachment) -> IpvlanLink:
-        """The host's own child."""
-        return IpvlanLink(
-            name=lan.host_child_name(segment),
-            alias=lan.host_child_alias(segment),
-            parent=attachment.parent,
-            mode=attachment.mode,
-            flag=attachment.flag,
-            mtu=attachment.mtu,
-        )
+    def child(self, attachment: LanAttachment, name: str, alias: str, mac: Mac | None) -> IpvlanLink:  # noqa: ARG002
+        """An ipvlan link of the parent's mode and flag; its MAC is the parent's."""
+        return IpvlanLink(name, alias, attachment.parent, attachment.mode, attachment.flag, attachment.mtu)
 
     def handover(self, network: Network, endpoint: LocalEndpoint) -> Handover:
         """A child on the parent; in l3 and l3s with a default route that is the link itself."""
-        attachment = lan.attachment_of(network.attachment)
-        link = IpvlanLink(
-            name=child_name(endpoint.endpoint_id),
-            alias=child_alias(endpoint.endpoint_id),
-            parent=attachment.parent,
-            mode=attachment.mode,
-            flag=attachment.flag,
-            mtu=attachment.mtu,
-        )
+        attachment, link = lan.attachment_of(network.attachment), self.container_child(network, endpoint)
         if attachment.mode not in _ROUTED:
             return lan.with_gateways(network, endpoint, link)
         families = sorted({address.version for address in endpoint.addresses})

@@ -8,14 +8,14 @@ The host itself cannot reach its own children: the kernel passes no packet betwe
 each of its containers that leads there.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from spanlan import options
 from spanlan.drivers import parents
 from spanlan.drivers.base import NicNamed, Site
-from spanlan.drivers.common import refuse_other_mode
+from spanlan.drivers.common import child_alias, child_name, digest, refuse_other_mode
 from spanlan.errors import Broken, Refuse
 from spanlan.model.address import IPAddress, IPNetwork, ip_address
 from spanlan.model.cluster import Segment
@@ -35,6 +35,7 @@ from spanlan.model.host import (
     Wanted,
 )
 from spanlan.model.local import LocalEndpoint, Network
+from spanlan.model.mac import Mac, derive_mac
 from spanlan.model.request import NetworkRequest
 from spanlan.model.view import SegmentView, Touched
 from spanlan.options import option
@@ -111,6 +112,11 @@ class LanDriver:
     """The part of a driver that both modes on the physical LAN share."""
 
     mode: str
+    options: type[LanOptions]
+
+    def parse(self, given: Mapping[str, str]) -> Any:
+        """The options of a network, in the driver's own set.  Raises Refuse that lists every mistake."""
+        return options.parse(self.options, given)
 
     def segment_name(self, chosen: LanOptions, request: NetworkRequest) -> str:
         """The segment that the options name, or one named by the first subnet: addresses of it are given out once.
@@ -181,9 +187,19 @@ class LanDriver:
         """How interfaces are named inside containers."""
         return chosen.container_iface_prefix
 
-    def host_child(self, segment: Segment, attachment: LanAttachment) -> ChildLink:
-        """The host's own child."""
+    def child(self, attachment: LanAttachment, name: str, alias: str, mac: Mac | None) -> ChildLink:
+        """A child of the driver's kind on the parent; ``mac`` where such a child has one of its own."""
         raise NotImplementedError
+
+    def host_child(self, segment: Segment, attachment: LanAttachment) -> ChildLink:
+        """The host's own child: its MAC is derived as those of containers are, so it keeps it."""
+        mac = derive_mac(segment.name, attachment.host_addresses[0])
+        return self.child(attachment, host_child_name(segment), host_child_alias(segment), mac)
+
+    def container_child(self, network: Network, endpoint: LocalEndpoint) -> ChildLink:
+        """The link that a container gets."""
+        name, alias = child_name(endpoint.endpoint_id), child_alias(endpoint.endpoint_id)
+        return self.child(attachment_of(network.attachment), name, alias, endpoint.mac)
 
     def ground(self, segment: Segment, attachment: Attachment) -> LanGround:
         """The parent's links, and the host's own child with what is routed through it."""
@@ -296,7 +312,7 @@ def parent_of(site: Site) -> Parent | None:
 
 def host_child_name(segment: Segment) -> str:
     """Name of the host's own child: ``slh-`` and a digest of the segment, 14 bytes."""
-    return f"slh-{hashlib.blake2b(segment.name.encode(), digest_size=5).hexdigest()}"
+    return f"slh-{digest(segment.name)}"
 
 
 def host_child_alias(segment: Segment) -> str:

@@ -8,13 +8,12 @@ Modes are the kernel's: *bridge* lets the children of one parent talk directly, 
 *private* keeps children apart, *passthru* gives the NIC to one child alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spanlan import options
 from spanlan.drivers import lan, parents
 from spanlan.drivers.base import Site
-from spanlan.drivers.common import child_alias, child_name
 from spanlan.drivers.lan import LanOptions
 from spanlan.errors import Refuse
 from spanlan.model.address import IPAddress
@@ -46,10 +45,6 @@ class MacvlanDriver(lan.LanDriver):
     mode = "macvlan"
     options = MacvlanOptions
 
-    def parse(self, given: Mapping[str, str]) -> MacvlanOptions:
-        """The options of a network.  Raises Refuse that lists every mistake."""
-        return options.parse(MacvlanOptions, given)
-
     def attach(self, chosen: MacvlanOptions, segment: Segment, site: Site) -> LanAttachment:
         """How this host takes part."""
         lan.refuse_no_way_to_the_host(chosen, "macvlan_mode", _KEEP_APART, chosen.macvlan_mode)
@@ -79,29 +74,13 @@ class MacvlanDriver(lan.LanDriver):
             )
         return None
 
-    def host_child(self, segment: Segment, attachment: LanAttachment) -> MacvlanLink:
-        """The host's own child: its MAC is derived as those of containers are, so it keeps it."""
-        return MacvlanLink(
-            name=lan.host_child_name(segment),
-            alias=lan.host_child_alias(segment),
-            parent=attachment.parent,
-            mac=derive_mac(segment.name, attachment.host_addresses[0]),
-            mtu=attachment.mtu,
-            mode=attachment.mode,
-        )
+    def child(self, attachment: LanAttachment, name: str, alias: str, mac: Mac | None) -> MacvlanLink:
+        """A macvlan link of the network's mode."""
+        return MacvlanLink(name, alias, attachment.parent, mac, attachment.mtu, attachment.mode)
 
     def handover(self, network: Network, endpoint: LocalEndpoint) -> Handover:
         """A child on the parent, and the gateways that the network names."""
-        attachment = lan.attachment_of(network.attachment)
-        link = MacvlanLink(
-            name=child_name(endpoint.endpoint_id),
-            alias=child_alias(endpoint.endpoint_id),
-            parent=attachment.parent,
-            mac=endpoint.mac,
-            mtu=attachment.mtu,
-            mode=attachment.mode,
-        )
-        return lan.with_gateways(network, endpoint, link)
+        return lan.with_gateways(network, endpoint, self.container_child(network, endpoint))
 
 
 def _refuse_passthru(ours: LanAttachment, who: str, mode: str) -> None:

@@ -5,9 +5,9 @@ link of that very name is there; ``-o vlan=10`` says the same of a parent with a
 VLAN 10 into an 802.1ad service tag 100 (QinQ).
 """
 
-import hashlib
 from collections.abc import Sequence
 
+from spanlan.drivers.common import digest
 from spanlan.errors import Refuse
 from spanlan.model.host import IsolatedLink, LanAttachment, Parent, VlanLink
 from spanlan.model.local import Network
@@ -91,7 +91,7 @@ def vlan_links(nic: Parent, vlans: Sequence[int], qos: tuple[tuple[int, int], ..
 
 def isolated_link(segment: str) -> IsolatedLink:
     """The parent of a network that names none."""
-    return IsolatedLink(f"sli-{_digest(segment)}", f"spanlan segment={segment}")
+    return IsolatedLink(f"sli-{digest(segment)}", f"spanlan segment={segment}")
 
 
 def refuse_unfit(nic: Parent) -> None:
@@ -186,12 +186,8 @@ def refuse_other_settings(attachment: LanAttachment, others: Sequence[Network]) 
 def _vlan_name(below: str, vlan: int) -> str:
     """``eth0.10`` as people expect it, or a short name of our own where that would be too long for a link."""
     name = f"{below}.{vlan}"
-    return name if len(name.encode()) <= LONGEST_NAME else f"slv-{_digest(below)[:6]}.{vlan}"
+    return name if len(name.encode()) <= LONGEST_NAME else f"slv-{digest(below, 6)}.{vlan}"
 
 
 def _spell(qos: Sequence[tuple[int, int]]) -> str:
     return ",".join(f"{inner}:{outer}" for inner, outer in qos) or "none"
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
